@@ -98,19 +98,21 @@ class CloseLook(NamedTuple):
     syscall: str | None  # first word of /proc/<tid>/syscall: a number, "running" or "-1"
     wchan: str | None  # kernel function it waits in, "0" for none
     tracer: str | None  # "gdb (pid 12)" of the process that traces it; "" for none
-    voluntary: int | None  # context switches
-    involuntary: int | None
 
 
 class ThreadLook(NamedTuple):
-    """One PMD thread as /proc shows it."""
+    """One PMD thread as /proc shows it. A sensor that did not read it anew hands out the same object."""
 
+    at: float  # monotonic seconds
     id: ThreadId
     name: str  # comm, at most 15 characters: "pmd-c03/id:8"
     core: int  # the NN of pmd-cNN: OVS's core id
     state: str  # one letter: R S D T t Z X
     run_ns: int | None  # time on a CPU (schedstat field 1)
     wait_ns: int | None  # time runnable without a CPU (schedstat field 2)
+    cpus: frozenset[int] | None  # that it may run on; one CPU: it is pinned
+    voluntary: int | None  # context switches, as of the last reading of `status`
+    involuntary: int | None
     close: CloseLook | None = None
 
 
@@ -142,3 +144,132 @@ class PmdRxqs(NamedTuple):
     numa: int
     core: int
     rxqs: tuple[Rxq, ...]
+
+
+class MainLook(NamedTuple):
+    """The main thread of vswitchd, as far as it can be judged without its help."""
+
+    state: str  # one letter, as of a PMD
+    silent: float  # seconds for which it has owed an answer; 0.0 when none is due
+    answered: bool  # it has answered this daemon at least once
+
+
+class Ended(NamedTuple):
+    """The end of a process."""
+
+    process: ProcessId
+    orderly: bool  # it removed its pidfile first
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """All that one beat brought home. None: nothing new was due from that source."""
+
+    now: Moment
+    process: ProcessId | None  # who vswitchd is
+    ended: Ended | None = None  # the process known until now ended
+    main: MainLook | None = None
+    threads: Seen[tuple[ThreadLook, ...]] | NotSeen | None = None
+    counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
+    rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
+
+
+# --- what is said ------------------------------------------------------------------------------
+
+
+class Shares(NamedTuple):
+    """How a PMD spent its iterations and its thread its time, over the last window of at least 1 s."""
+
+    rate: float  # iterations per second
+    busy: float | None  # parts of the iterations, 0 … 1
+    idle: float | None
+    sleep: float | None
+    run: float | None  # parts of wall time, 0 … 1
+    wait: float | None
+
+
+class Pmd(NamedTuple):
+    """What is known of one PMD thread."""
+
+    id: ThreadId
+    name: str
+    core: int
+    numa: int | None
+    state: State
+    since: Moment  # of the state
+    cause: Cause
+    cause_since: Moment
+    witness: str  # what was seen, in words; "" while the cause is none
+    progress: Moment  # last observed progress; NEVER before the first
+    iterations: int | None
+    quiet: float  # seconds proven to have passed without progress
+    compared: float  # monotonic time up to which quiet has been counted
+    rxqs: tuple[Rxq, ...] | None  # None: vswitchd has not told yet
+    rxqs_at: float  # monotonic time of that answer
+    look: ThreadLook  # newest
+    base: ThreadLook  # the first one after the last progress: what it did since then
+    vanished_at: float | None  # monotonic; its thread is in /proc no more
+    mark: Seen[PmdBlock] | None  # where the window of the shares began …
+    mark_look: ThreadLook  # … and that of its run time
+    shares: Shares | None
+    misses: int  # times it left ALIVE or SLEEP for MISSING, DEAD or GONE
+    longest: float  # seconds; the longest silence that ended
+
+
+class Vswitchd(NamedTuple):
+    """What is known of the ovs-vswitchd process."""
+
+    process: ProcessId | None
+    state: VswitchdState
+    since: Moment
+    silent: float  # seconds for which its main thread has owed an answer, from 1 s on
+    noted: float  # that number when the state was told or the silence first noted: it does not grow
+    witness: str
+    culprit: str  # name of the PMD that holds the main thread up; "" for none known
+    deadline: float | None  # monotonic; a restart has to be over by then
+
+
+class Transition(NamedTuple):
+    """A line of history: who, from, to, why."""
+
+    at: Moment
+    who: str  # a PMD's name, "vswitchd" or "daemon"
+    old: str
+    new: str
+    cause: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator asked for, as far as the beat needs it."""
+
+    enabled: bool
+    interval: float  # seconds
+    max_main_share: float  # part of one core that looks may take from vswitchd's main thread
+    restart_deadline: float  # seconds
+    hung_after: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One beat's verdict on everything. Every publisher gets this same object."""
+
+    seq: int
+    at: Moment
+    settings: Settings
+    effective: float  # seconds; the interval that the looks' cost allows
+    enabled_at: Moment  # when the present watch began
+    vswitchd: Vswitchd
+    pmds: tuple[Pmd, ...]  # in the order of their cores, UNUSED ones too
+    history: tuple[Transition, ...]  # newest last
+    blind: tuple[str, ...]  # what cannot be seen now, and why
+    look_cost: float  # seconds of the main thread that one look takes, at most
+    blind_seconds: float  # the daemon's own blind time since it began
+    looks: int
+    looks_failed: int
+
+    @property
+    def registered(self) -> tuple[Pmd, ...]:
+        """The PMDs that poll at least one rxq: those which the column shows."""
+        return tuple(pmd for pmd in self.pmds if pmd.state is not State.UNUSED)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of the command line, one small function each. Every error is one line on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ovs_keepalive import __version__, dirs
+from ovs_keepalive.config import Config, Invalid, load
+
+WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
+
+
+class Problem(Exception):
+    """Ends a verb: the line to print and the exit status."""
+
+    def __init__(self, line: str, status: int) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Problem(f"{message}: see {self.prog} --help", USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns its exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        status: int = options.verb(options)
+    except Problem as problem:
+        print(f"ovs-keepalive: {problem}", file=sys.stderr)
+        return problem.status
+    except Invalid as error:
+        print(f"ovs-keepalive: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        return WELL
+    return status
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="ovs-keepalive", description="Tells whether each PMD thread of Open vSwitch is alive.")
+    parser.add_argument("--version", action="version", version=f"ovs-keepalive {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+    common = _Parser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="F", help="configuration file (/etc/ovs-keepalive/config.yaml)")
+    database = _Parser(add_help=False, parents=[common])
+    database.add_argument("--ovsdb", metavar="REMOTE", help="database (unix:$OVS_RUNDIR/db.sock)")
+
+    run = verbs.add_parser("run", parents=[database], help="the daemon, in the foreground")
+    run.add_argument("--vswitchd-pidfile", type=Path, metavar="F", help="any ovs-vswitchd*.pid in $OVS_RUNDIR")
+    run.add_argument("--pidfile", type=Path, metavar="F", help="$OVS_RUNDIR/ovs-keepalive.pid")
+    run.add_argument("--log-file", nargs="?", const="", metavar="F", help="log to a file too")
+    run.add_argument("-v", "--verbose", action="append", default=[], nargs="?", const="dbg", metavar="SPEC",
+                     help="log more: dbg, or MODULE:FACILITY:LEVEL as OVS has it")  # fmt: skip
+    run.set_defaults(verb=_run)
+
+    show = verbs.add_parser("show", parents=[common], help="health at a glance")
+    show.add_argument("--json", action="store_true", help="the node document")
+    show.set_defaults(verb=_show)
+
+    schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
+    schema.add_argument("action", choices=("status", "apply", "revert"))
+    schema.set_defaults(verb=_schema)
+
+    check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
+    check.set_defaults(verb=_check_config)
+
+    doctor = verbs.add_parser("doctor", parents=[database], help="what keeps the daemon from seeing, and the cure")
+    doctor.add_argument("--vswitchd-pidfile", type=Path, metavar="F")
+    doctor.set_defaults(verb=_doctor)
+
+    sandbox = verbs.add_parser("sandbox", parents=[common], help="a private real OVS with PMD threads, watched",
+                               usage="ovs-keepalive sandbox [--pmds N] [--keep] [-- COMMAND]\n"
+                                     "       ovs-keepalive sandbox fault PMD stop|resume")  # fmt: skip
+    sandbox.add_argument("--pmds", type=int, default=4, metavar="N", help="PMD threads (4)")
+    sandbox.add_argument("--keep", action="store_true", help="keep the directory with its logs")
+    sandbox.add_argument("command", nargs="*", metavar="COMMAND", help="ends the sandbox when it ends")
+    sandbox.set_defaults(verb=_sandbox)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    remote = _remote(options.ovsdb, config)
+    from ovs_keepalive import daemon, pidfile  # python-ovs and all: only for the daemon
+
+    _open_log(options)  # ovs.vlog wants every module that logs imported before
+    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
+    try:
+        run = daemon.Daemon(
+            daemon.Options(
+                config=config,
+                remote=remote,
+                vswitchd_pidfile=Path(given) if given else None,
+                pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",
+            )
+        )
+    except pidfile.Taken as error:
+        raise Problem(str(error), USAGE) from error
+    except OSError as error:
+        where = error.filename or dirs.rundir()
+        cure = "set OVS_RUNDIR to OVS's run directory, and run as a user who may write there"
+        raise Problem(f"{where}: {error.strerror}: {cure}", USAGE) from error
+    return run.loop()
+
+
+def _open_log(options: argparse.Namespace) -> None:
+    import ovs.vlog
+
+    name = options.log_file
+    path = None if name is None else name or str(dirs.logdir() / "ovs-keepalive.log")
+    try:
+        if path is not None:
+            Path(path).open("a").close()
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}: name a writable file with --log-file", USAGE) from error
+    ovs.vlog.Vlog.set_levels_from_string("syslog:off")
+    for spec in options.verbose:
+        wrong = ovs.vlog.Vlog.set_levels_from_string(spec)
+        if wrong:
+            raise Problem(f"-v {spec}: {wrong}: see --help", USAGE)
+    ovs.vlog.Vlog.init(path)
+
+
+def _show(options: argparse.Namespace) -> int:
+    load(options.config)
+    from ovs_keepalive.formats import document, tables
+
+    node = ask_daemon("keepalive/status", "--json")
+    print(json.dumps(node, indent=2) if options.json else tables.show(node), end="\n" if options.json else "")
+    return WELL if document.is_well(node) else UNHEALTHY
+
+
+def ask_daemon(method: str, *arguments: str) -> Any:
+    """One command of the running daemon, decoded from its JSON. Raises Problem."""
+    from ovs_keepalive.sensors.appctl_client import NoAnswer, Refused, ask
+
+    pidfile = dirs.rundir() / "ovs-keepalive.pid"
+    try:
+        pid = pidfile.read_text().strip()
+        return json.loads(ask(dirs.rundir() / f"ovs-keepalive.{pid}.ctl", 5.0, method, *arguments))
+    except OSError as error:
+        cure = "start ovs-keepalive run, or set OVS_RUNDIR"
+        raise Problem(f"{pidfile}: {error.strerror}: {cure}", UNREACHABLE) from error
+    except (NoAnswer, ValueError) as error:
+        raise Problem(f"{error}: is ovs-keepalive running?", UNREACHABLE) from error
+    except Refused as error:
+        raise Problem(str(error), UNREACHABLE) from error
+
+
+def _schema(options: argparse.Namespace) -> int:
+    remote = _remote(options.ovsdb, load(options.config))
+    from ovs_keepalive.publishers import schema
+
+    return schema.verb(options.action, remote, sys.stdout)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    for name in config.__struct_fields__:
+        print(f"{name.replace('_', '-')}: {getattr(config, name)!r}")
+    return WELL
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    from ovs_keepalive import doctor
+
+    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
+    return doctor.run(_remote(options.ovsdb, config), Path(given) if given else None, sys.stdout)
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    from ovs_keepalive import sandbox
+
+    if options.command[:1] == ["fault"]:
+        if len(options.command) != 3 or options.command[2] not in ("stop", "resume"):
+            raise Problem("sandbox fault: needs a PMD and stop or resume: see ovs-keepalive sandbox --help", USAGE)
+        return sandbox.fault(options.command[1], options.command[2])
+    return sandbox.run(options.pmds, options.keep, options.command)
+
+
+def _remote(given: str | None, config: Config) -> str:
+    remote: str = given or config.ovsdb or f"unix:{dirs.rundir()}/db.sock"
+    from ovs_keepalive.publishers import schema
+
+    try:
+        schema.check_remote(remote)
+    except schema.RemoteError as error:
+        raise Problem(str(error), USAGE) from error
+    return remote

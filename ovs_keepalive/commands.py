@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The appctl commands of CONTRACT section 5: each takes arguments and gives one Answer from the newest snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ovs_keepalive.beat import moment
+from ovs_keepalive.core.model import Snapshot, Transition
+from ovs_keepalive.formats import document, tables
+from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick
+
+
+class Source(Protocol):
+    """What the commands need of the daemon."""
+
+    snapshot: Snapshot | None
+
+    @property
+    def history(self) -> list[Transition]:
+        """All transitions remembered, newest last."""
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the main loop knows besides the snapshot."""
+
+    def stop(self) -> None:
+        """End the daemon."""
+
+
+class Commands:
+    """Registers the commands and answers them."""
+
+    def __init__(self, server: AppctlServer, source: Source) -> None:
+        self._server = server
+        self._source = source
+
+    def register(self) -> None:
+        """Make the commands known to the control socket."""
+        for name, usage, least, most, command in (
+            ("keepalive/status", "[--json]", 0, 0, self._status),
+            ("keepalive/pmd-health-show", "[--json]", 0, 0, self._health),
+            ("keepalive/pmd-xstats-show", "[PMD] [--json]", 0, 1, self._enabled(self._xstats)),
+            ("keepalive/explain", "PMD|vswitchd [--json]", 1, 1, self._enabled(self._explain)),
+            ("keepalive/history", "[N] [--json]", 0, 1, self._enabled(self._history)),
+            ("exit", "", 0, 0, self._exit),
+        ):
+            self._server.register(name, usage, least, most, command)
+
+    def _snapshot(self) -> Snapshot:
+        if self._source.snapshot is None:
+            raise Refusal("the daemon has just started and has not looked yet: try again")
+        return self._source.snapshot
+
+    def _enabled(self, command: Callable[[Snapshot, list[str]], Answer]) -> Callable[[list[str]], Answer]:
+        def answer(arguments: list[str]) -> Answer:
+            snapshot = self._snapshot()
+            if not snapshot.settings.enabled:
+                return Answer(lambda: f"{tables.DISABLED}\n", lambda: {"enabled": False})
+            return command(snapshot, arguments)
+
+        return answer
+
+    def _status(self, _arguments: list[str]) -> Answer:
+        snapshot, facts = self._snapshot(), self._source.facts()
+        return Answer(
+            lambda: tables.status(snapshot, facts),
+            lambda: document.node(snapshot, moment(), dict(facts)),
+        )
+
+    def _health(self, _arguments: list[str]) -> Answer:
+        snapshot = self._snapshot()
+        return Answer(
+            lambda: tables.health(snapshot),
+            lambda: {
+                "enabled": snapshot.settings.enabled,
+                "interval_ms": round(snapshot.settings.interval * 1000),
+                "since": snapshot.enabled_at.wall_ms,
+                "pmds": [
+                    {"name": pmd.name, "core": pmd.core, "state": pmd.state, "last_seen": pmd.progress.wall_ms}
+                    for pmd in snapshot.registered
+                ],
+            },
+        )
+
+    def _xstats(self, snapshot: Snapshot, arguments: list[str]) -> Answer:
+        pmds = [pick(snapshot, arguments[0])] if arguments else list(snapshot.pmds)
+        return Answer(
+            lambda: tables.xstats(snapshot, pmds),
+            lambda: [document.pmd_document(pmd, moment()) for pmd in pmds],
+        )
+
+    def _explain(self, snapshot: Snapshot, arguments: list[str]) -> Answer:
+        if arguments[0] == "vswitchd":
+            return Answer(
+                lambda: tables.explain_vswitchd(snapshot),
+                lambda: document.node(snapshot, moment(), {})["vswitchd"],
+            )
+        pmd = pick(snapshot, arguments[0])
+        return Answer(lambda: tables.explain_pmd(snapshot, pmd), lambda: document.pmd_document(pmd, moment()))
+
+    def _history(self, _snapshot: Snapshot, arguments: list[str]) -> Answer:
+        transitions = self._source.history[-count(arguments, 100) :]
+        return Answer(
+            lambda: tables.history(transitions),
+            lambda: [document.transition_document(transition) for transition in transitions],
+        )
+
+    def _exit(self, _arguments: list[str]) -> Answer:
+        self._source.stop()
+        return Answer(str, dict)

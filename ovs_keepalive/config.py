@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file: one frozen Config, its defaults in this one place, every error one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
+
+
+class Invalid(Exception):
+    """The configuration cannot be used: one line that names the key, the value and the cure."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """What the file may say. Settings that operators change live stand in OVSDB instead (CONTRACT section 2)."""
+
+    ovsdb: str = ""  # remote of the database; "" = unix:$OVS_RUNDIR/db.sock
+    vswitchd_pidfile: str = ""  # "" = any ovs-vswitchd*.pid in $OVS_RUNDIR
+    refresh: Annotated[int, msgspec.Meta(ge=1000, le=60000)] = 1000  # ms; last_seen is written at most once in it
+    schema: Literal["manual", "auto"] = "manual"  # auto adds the columns to a running ovsdb-server by itself
+    max_main_share: Annotated[float, msgspec.Meta(ge=0.1, le=50.0)] = 1.0  # % of a core for looks through main
+    restart_deadline: Annotated[float, msgspec.Meta(ge=1.0, le=3600.0)] = 60.0  # s; an orderly restart's time
+    hung_after: Annotated[float, msgspec.Meta(ge=4.0, le=3600.0)] = 60.0  # s; silence alone is HUNG from here on
+
+
+def load(path: Path | None) -> Config:
+    """Read the file; None: the default one, which may be absent. Raises Invalid."""
+    chosen = path or DEFAULT_PATH
+    if path is None and not chosen.exists():
+        return Config()
+    try:
+        text = chosen.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"{chosen}: {error.strerror}: name an existing, readable file with --config") from error
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{chosen}: not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    return parse(text, str(chosen))
+
+
+def parse(text: str, name: str) -> Config:
+    """Decode YAML text strictly. name: what to call it in errors. Raises Invalid."""
+    import yaml  # only here: a daemon without a file does not carry the parser
+
+    class Loader(yaml.SafeLoader):
+        """Reads only true and false as booleans: off, on, yes and no are words here."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+    try:
+        raw = yaml.load(text, Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        why = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise Invalid(f"{name}: {where}{why}: not valid YAML, see check-config --help") from error
+    if raw is None:
+        return Config()
+    try:
+        return msgspec.convert(raw, Config, strict=True)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"{name}: {_explain(str(error), raw)}") from error
+
+
+def _explain(message: str, raw: Any) -> str:
+    """msgspec's "Expected `int` >= 1000 - at `$.refresh`" as: the key, its value, the cure."""
+    unknown = re.match(r"Object contains unknown field `(.+?)`", message)
+    if unknown is not None:
+        known = ", ".join(field.encode_name for field in msgspec.structs.fields(Config))
+        return f"{unknown[1]}: unknown key: remove it, or use one of {known}"
+    path = re.search(r" - at `\$\.?([^`]*)`$", message)
+    expected = message if path is None else message[: path.start()]
+    key = path[1] if path is not None else ""
+    value = raw.get(key) if isinstance(raw, dict) and key else raw
+    return f"{key or 'the document'}: {value!r}: {expected[:1].lower()}{expected[1:]}"

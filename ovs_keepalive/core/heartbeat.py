@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The laws of the heartbeat: every transition of a PMD's state stands in TABLE, and nowhere else.
+
+1. Progress is a change of the PMD's Iterations, up or down; nothing else is.
+2. Silence counts only where two looks prove it. Time in which nobody could look is no silence.
+3. An rxq list older than the last progress proves nothing: without a newer one there is no MISSING.
+4. MISSING is published before DEAD, unless the thread or its process ended.
+5. The cause found first stays until progress.
+6. A thread that vanished is normal until vswitchd, asked afterwards, still counts its core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from ovs_keepalive.core import cause, observe, vswitchd
+from ovs_keepalive.core.model import (
+    NEVER,
+    Cause,
+    Looks,
+    Moment,
+    Pmd,
+    Seen,
+    Settings,
+    State,
+    ThreadId,
+    Transition,
+    Vswitchd,
+    VswitchdState,
+)
+
+HISTORY = 500  # transitions kept
+CONFIRM = 0.1  # intervals between MISSING and the look that confirms DEAD
+GONE_AFTER = 3.0  # intervals
+ASLEEP_FROM, AWAKE_BELOW = 0.6, 0.4  # sleep iterations / iterations
+RXQS_AGE = 5.0  # seconds after which an rxq list is asked for again
+
+
+class Sight(Enum):
+    """What the looks at one PMD amount to. The value is the sentence of docs/states.md."""
+
+    QUIET = "no progress, for less than one interval; or nothing could be proven"
+    AWAKE = "its Iterations changed"
+    ASLEEP = "its Iterations changed, and in 60 % of them or more it slept (until below 40 %)"
+    UNPOLLED = "vswitchd, asked after its last progress, lists no rxq for it"
+    SILENT = "no progress for one interval, and it has rxqs"
+    PROVEN = "still none in a later look, and the additional checks are done"
+    LONG = "no progress for three intervals"
+    EXITED = "its thread is gone, vswitchd still counts its core, one interval of silence"
+    ENDED = "its process is gone: a crash, or an orderly stop whose deadline is over"
+
+
+U, A, S, M, D, G = State.UNUSED, State.ALIVE, State.SLEEP, State.MISSING, State.DEAD, State.GONE
+
+# fmt: off
+TABLE: dict[Sight, dict[State, State]] = {
+    #                from U  A     S     M     D     G
+    Sight.QUIET:    {U: U, A: A, S: S, M: M, D: D, G: G},
+    Sight.AWAKE:    {U: A, A: A, S: A, M: A, D: A, G: A},
+    Sight.ASLEEP:   {U: A, A: S, S: S, M: A, D: A, G: A},
+    Sight.UNPOLLED: {U: U, A: U, S: U, M: U, D: U, G: U},
+    Sight.SILENT:   {U: M, A: M, S: M, M: M, D: D, G: G},
+    Sight.PROVEN:   {U: M, A: M, S: M, M: D, D: D, G: G},
+    Sight.LONG:     {U: M, A: M, S: M, M: D, D: G, G: G},
+    Sight.EXITED:   {U: U, A: G, S: G, M: G, D: G, G: G},
+    Sight.ENDED:    {U: U, A: G, S: G, M: G, D: G, G: G},
+}
+# fmt: on
+
+WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """All PMD threads known, and the process they belong to."""
+
+    pmds: dict[ThreadId, Pmd]  # replaced as a whole, never changed in place
+    vswitchd: Vswitchd
+    history: tuple[Transition, ...]  # newest last
+
+
+EMPTY = Register({}, vswitchd.UNKNOWN, ())
+
+
+def judge(register: Register, looks: Looks, settings: Settings, interval: float, period: float) -> Register:
+    """The register after these looks.
+
+    interval: seconds, the effective one; period: seconds between two looks.
+    """
+    process = vswitchd.judge(register.vswitchd, looks, register.pmds.values(), settings)
+    view = observe.view(looks, period)
+    pmds: dict[ThreadId, Pmd] = {}
+    for pmd in _with_new_threads(register.pmds, looks):
+        seen: Pmd | None = pmd
+        if pmd.id.process == process.process:
+            seen = observe.after(pmd, view)
+            sight = Sight.QUIET if seen is None else _sight(seen, view, interval)
+        elif vswitchd.keeps_verdicts(process, looks.now):
+            sight = Sight.QUIET
+        else:
+            sight = Sight.ENDED
+        if seen is not None:
+            pmds[seen.id] = _move(seen, sight, looks.now)
+    pmds, process = _hand_over(pmds, process, looks.now, settings)
+    news = tuple(_transitions(register, pmds, process, looks.now))
+    history = (register.history + news)[-HISTORY:] if news else register.history
+    return Register(pmds, process, history)
+
+
+def wants_rxqs(register: Register, interval: float, now: float) -> bool:
+    """Whether vswitchd should be asked for its rxq list: before any MISSING, and where a PMD's use is in doubt."""
+    for pmd in register.pmds.values():
+        if pmd.id.process != register.vswitchd.process:
+            continue
+        if pmd.rxqs is None:
+            return True
+        age = now - pmd.rxqs_at
+        stale = pmd.rxqs_at <= pmd.progress.mono
+        in_doubt = pmd.quiet >= 0.5 * interval or (pmd.state is State.UNUSED and age >= min(1.0, interval))
+        if age > max(RXQS_AGE, interval) or (stale and in_doubt):
+            return True
+    return False
+
+
+def next_look(register: Register, interval: float) -> float | None:
+    """Monotonic time at which a fresh look could move a state; None when nothing is near."""
+    times = []
+    for pmd in register.pmds.values():
+        if pmd.quiet <= 0.0 or not pmd.rxqs or pmd.id.process != register.vswitchd.process:
+            continue
+        if pmd.state is State.MISSING:
+            times.append(pmd.since.mono + CONFIRM * interval)
+        elif pmd.state is State.DEAD:
+            times.append(pmd.compared + GONE_AFTER * interval - pmd.quiet)
+        elif pmd.state is not State.GONE:
+            times.append(pmd.compared + interval - pmd.quiet)
+    return min(times, default=None)
+
+
+def suspects(register: Register) -> frozenset[int]:
+    """Threads (tids) that made no progress in their last look: /proc is asked for all it knows of them."""
+    return frozenset(pmd.id.tid for pmd in register.pmds.values() if pmd.quiet > 0.0 and pmd.rxqs)
+
+
+def _with_new_threads(known: dict[ThreadId, Pmd], looks: Looks) -> Iterator[Pmd]:
+    yield from known.values()
+    if isinstance(looks.threads, Seen):
+        yield from (observe.new(thread, looks.threads.at) for thread in looks.threads.value if thread.id not in known)
+
+
+def _sight(pmd: Pmd, view: observe.View, interval: float) -> Sight:
+    if pmd.rxqs == () and (pmd.state is State.UNUSED or pmd.rxqs_at > pmd.progress.mono):
+        return Sight.UNPOLLED
+    if observe.progressed(pmd):
+        return Sight.ASLEEP if _asleep(pmd) else Sight.AWAKE
+    # A silent main thread cannot be asked: then the last list it gave has to do.
+    listed = bool(pmd.rxqs) and (pmd.rxqs_at > pmd.progress.mono or view.main_silent)
+    if not listed or pmd.quiet < interval:
+        return Sight.QUIET
+    if pmd.vanished_at is not None:
+        return Sight.EXITED
+    if pmd.quiet >= GONE_AFTER * interval:
+        return Sight.LONG
+    if pmd.state is State.MISSING and pmd.compared - pmd.since.mono >= CONFIRM * interval:
+        return Sight.PROVEN
+    return Sight.SILENT
+
+
+def _asleep(pmd: Pmd) -> bool:
+    if pmd.shares is None or pmd.shares.sleep is None:
+        return False
+    return pmd.shares.sleep >= (AWAKE_BELOW if pmd.state is State.SLEEP else ASLEEP_FROM)
+
+
+def _move(pmd: Pmd, sight: Sight, now: Moment) -> Pmd:
+    state = TABLE[sight][pmd.state]
+    verdict = _verdict(pmd, state, sight)
+    if verdict != (pmd.cause, pmd.witness):
+        since = now if verdict.cause is not pmd.cause else pmd.cause_since
+        pmd = pmd._replace(cause=verdict.cause, cause_since=since, witness=verdict.witness)
+    if state is pmd.state:
+        return pmd
+    missed = pmd.state in WELL and state not in WELL
+    return pmd._replace(state=state, since=now, misses=pmd.misses + missed)
+
+
+def _verdict(pmd: Pmd, state: State, sight: Sight) -> cause.Verdict:
+    if state in WELL:
+        return cause.Verdict(Cause.NONE, "")
+    if pmd.cause not in (Cause.NONE, Cause.UNKNOWN) or sight is Sight.QUIET:
+        return cause.Verdict(pmd.cause, pmd.witness)
+    if sight is Sight.ENDED:
+        return cause.Verdict(Cause.PROCESS_GONE, "the ovs-vswitchd process ended")
+    if sight is Sight.EXITED:
+        return cause.Verdict(Cause.EXITED, "the thread is gone, vswitchd still counts its core")
+    return cause.of_thread(pmd.base, pmd.look)
+
+
+def _hand_over(
+    pmds: dict[ThreadId, Pmd], process: Vswitchd, now: Moment, settings: Settings
+) -> tuple[dict[ThreadId, Pmd], Vswitchd]:
+    """Let the PMDs of an earlier process go, all at once, when the present one has registered its own."""
+    if all(pmd.id.process == process.process for pmd in pmds.values()):
+        return pmds, process
+    present = {id: pmd for id, pmd in pmds.items() if pmd.id.process == process.process}
+    settled = process.state is VswitchdState.RUNNING and now.mono - process.since.mono > settings.restart_deadline
+    if settled or any(pmd.state is not State.UNUSED for pmd in present.values()):
+        if process.state is VswitchdState.STARTING:
+            witness = "answers, its PMDs are registered"
+            process = process._replace(state=VswitchdState.RUNNING, since=now, witness=witness)
+        return present, process._replace(deadline=None)
+    return {id: pmd for id, pmd in pmds.items() if id in present or pmd.state is not State.UNUSED}, process
+
+
+def _transitions(
+    register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd, now: Moment
+) -> Iterable[Transition]:
+    was = register.vswitchd
+    if process.state is not was.state or process.process != was.process:
+        yield Transition(now, "vswitchd", was.state, process.state, "none", process.witness)
+    for id, pmd in pmds.items():
+        old = register.pmds.get(id)
+        if old is None or old.state is pmd.state or {old.state, pmd.state} == {State.ALIVE, State.SLEEP}:
+            continue
+        yield Transition(now, pmd.name, old.state, pmd.state, pmd.cause, _evidence(old, pmd, now))
+    for id, old in register.pmds.items():
+        if id not in pmds and old.state is not State.UNUSED:
+            why = "replaced by the new process's PMDs" if id.process != process.process else "removed by vswitchd"
+            yield Transition(now, old.name, old.state, State.UNUSED, "none", why)
+
+
+def _evidence(old: Pmd, pmd: Pmd, now: Moment) -> str:
+    if old.state is State.UNUSED and pmd.state in WELL:
+        return "registered: " + (", ".join(f"{rxq.port}/{rxq.queue}" for rxq in pmd.rxqs or ()) or "rxqs not told yet")
+    if pmd.state is State.UNUSED:
+        return "vswitchd lists no rxq for it"
+    if pmd.state is State.ALIVE:
+        return f"progress again after {old.quiet:.2f} s" if old.quiet else "progress again"
+    if pmd.progress == NEVER:
+        seen = "no progress ever seen"
+    else:
+        seen = f"last progress {now.mono - pmd.progress.mono:.2f} s ago"
+    return f"{seen}; {pmd.witness}" if pmd.witness else seen

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a look adds to what is known of one PMD: progress, proven silence, shares. No state is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ovs_keepalive.core import cause
+from ovs_keepalive.core.model import (
+    NEVER,
+    Cause,
+    Looks,
+    Moment,
+    Pmd,
+    PmdBlock,
+    PmdRxqs,
+    Seen,
+    Shares,
+    State,
+    ThreadId,
+    ThreadLook,
+)
+
+WINDOW = 1.0  # seconds, the least over which shares are computed
+
+
+class View(NamedTuple):
+    """The looks of one beat, arranged for look-up. A None mapping: that source brought nothing."""
+
+    at: Moment  # of the threads look
+    threads: Mapping[ThreadId, ThreadLook] | None
+    cores: frozenset[int]  # cores that have a PMD thread now
+    counters_at: Moment
+    blocks: Mapping[int, PmdBlock] | None  # by core
+    rxqs_at: Moment
+    rxqs: Mapping[int, PmdRxqs] | None  # by core
+    main_silent: bool
+    longest_gap: float  # seconds of silence that two successive looks can prove
+
+
+def view(looks: Looks, period: float) -> View:
+    """Arrange the looks. period: seconds between two looks."""
+    threads = looks.threads.value if isinstance(looks.threads, Seen) else None
+    return View(
+        at=looks.threads.at if looks.threads is not None else looks.now,
+        threads=None if threads is None else {thread.id: thread for thread in threads},
+        cores=frozenset(thread.core for thread in threads or ()),
+        counters_at=looks.counters.at if looks.counters is not None else looks.now,
+        blocks=_blocks(looks.counters.value) if isinstance(looks.counters, Seen) else None,
+        rxqs_at=looks.rxqs.at if looks.rxqs is not None else looks.now,
+        rxqs={pmd.core: pmd for pmd in looks.rxqs.value} if isinstance(looks.rxqs, Seen) else None,
+        main_silent=looks.main is not None and looks.main.silent > 0.0,
+        # A look that comes late proves silence only for the time that was due to it: when the daemon, the
+        # machine or vswitchd's main thread stood still, the PMD may rightly have stood still too.
+        longest_gap=1.5 * period + 0.01,
+    )
+
+
+def shared_cores(blocks: tuple[PmdBlock, ...]) -> tuple[int, ...]:
+    """Cores polled for several userspace datapaths: /proc cannot tell whose PMD thread is whose."""
+    cores = [block.core for block in blocks]
+    return tuple(sorted({core for core in cores if cores.count(core) > 1})) if len(set(cores)) < len(cores) else ()
+
+
+def _blocks(blocks: tuple[PmdBlock, ...]) -> dict[int, PmdBlock]:
+    by_core = {block.core: block for block in blocks}
+    for core in shared_cores(blocks):
+        del by_core[core]
+    return by_core
+
+
+def new(thread: ThreadLook, at: Moment) -> Pmd:
+    """A PMD thread at its first sight: nothing is proven yet."""
+    return Pmd(
+        id=thread.id,
+        name=thread.name,
+        core=thread.core,
+        numa=None,
+        state=State.UNUSED,
+        since=at,
+        cause=Cause.NONE,
+        cause_since=at,
+        witness="",
+        progress=NEVER,
+        iterations=None,
+        quiet=0.0,
+        compared=at.mono,
+        rxqs=None,
+        rxqs_at=0.0,
+        look=thread,
+        base=thread,
+        vanished_at=None,
+        mark=None,
+        mark_look=thread,
+        shares=None,
+        misses=0,
+        longest=0.0,
+    )
+
+
+def progressed(pmd: Pmd) -> bool:
+    """Whether the newest comparison showed progress."""
+    return pmd.progress != NEVER and pmd.compared == pmd.progress.mono
+
+
+def after(pmd: Pmd, view: View) -> Pmd | None:
+    """The PMD after these looks; None when it is known to have been removed or replaced on purpose."""
+    seen: Pmd | None = pmd
+    if view.threads is not None:
+        seen = _thread(pmd, view.threads, view)
+    if seen is not None and view.blocks is not None:
+        seen = _counters(seen, view.blocks, view)
+    if seen is not None and view.rxqs is not None:
+        seen = _rxqs(seen, view.rxqs, view.rxqs_at.mono)
+    return seen
+
+
+def _thread(pmd: Pmd, threads: Mapping[ThreadId, ThreadLook], view: View) -> Pmd | None:
+    look = threads.get(pmd.id)
+    if look is None:
+        if pmd.core in view.cores:
+            return None  # another thread polls its core now: it was replaced
+        return pmd if pmd.vanished_at is not None else pmd._replace(vanished_at=view.at.mono)
+    if look is pmd.look:
+        return pmd
+    quiet, compared = pmd.quiet, pmd.compared
+    if view.main_silent and look.at > compared and cause.stands_still(pmd.look, look):
+        quiet, compared = quiet + min(look.at - compared, view.longest_gap), look.at
+    base = look if pmd.base.at <= pmd.progress.mono else pmd.base
+    return pmd._replace(look=look, name=look.name, base=base, quiet=quiet, compared=compared)
+
+
+def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | None:
+    block, at = blocks.get(pmd.core), view.counters_at
+    if block is None:
+        removed = pmd.vanished_at is not None and at.mono > pmd.vanished_at
+        return None if removed else pmd
+    if block.iterations is None:
+        return pmd
+    if pmd.iterations is None:
+        return pmd._replace(
+            iterations=block.iterations, numa=block.numa, compared=at.mono, mark=Seen(at, block), mark_look=pmd.look
+        )
+    if block.iterations == pmd.iterations:
+        # /proc may have proven a part of this silence already.
+        gap = max(0.0, min(at.mono - pmd.compared, view.longest_gap))
+        return pmd._replace(quiet=pmd.quiet + gap, compared=max(at.mono, pmd.compared))
+    shares, mark, mark_look = _window(pmd, Seen(at, block))
+    return pmd._replace(
+        iterations=block.iterations,
+        progress=at,
+        quiet=0.0,
+        compared=at.mono,
+        longest=max(pmd.longest, pmd.quiet),
+        shares=shares,
+        mark=mark,
+        mark_look=mark_look,
+    )
+
+
+def _rxqs(pmd: Pmd, rxqs: Mapping[int, PmdRxqs], at: float) -> Pmd | None:
+    listed = rxqs.get(pmd.core)
+    if listed is None and pmd.vanished_at is not None and at > pmd.vanished_at:
+        return None
+    polled = listed.rxqs if listed is not None else ()
+    if polled and not pmd.rxqs:
+        # It has work from now on. Silence before that was rest.
+        pmd = pmd._replace(quiet=0.0, compared=max(at, pmd.compared) if not progressed(pmd) else pmd.compared)
+    return pmd._replace(rxqs=polled, rxqs_at=at)
+
+
+def _window(pmd: Pmd, now: Seen[PmdBlock]) -> tuple[Shares | None, Seen[PmdBlock], ThreadLook]:
+    mark, look = pmd.mark, pmd.look
+    if mark is None or mark.value.iterations is None or now.value.iterations is None:
+        return pmd.shares, now, look
+    elapsed = now.at.mono - mark.at.mono
+    done = now.value.iterations - mark.value.iterations
+    if done <= 0:
+        return pmd.shares, now, look  # pmd-stats-clear: the next window tells
+    if elapsed < WINDOW:
+        return pmd.shares, mark, pmd.mark_look
+
+    def part(after: int | None, before: int | None) -> float | None:
+        # Counters are read one after the other without a lock: idle can exceed Iterations by one.
+        return None if after is None or before is None or after < before else min(1.0, (after - before) / done)
+
+    def spent(after: int | None, before: int | None) -> float | None:
+        passed = look.at - pmd.mark_look.at
+        return None if after is None or before is None or passed <= 0 else max(0.0, (after - before) / 1e9 / passed)
+
+    shares = Shares(
+        rate=done / elapsed,
+        busy=part(now.value.busy, mark.value.busy),
+        idle=part(now.value.idle, mark.value.idle),
+        sleep=part(now.value.sleep, mark.value.sleep),
+        run=spent(look.run_ns, pmd.mark_look.run_ns),
+        wait=spent(look.wait_ns, pmd.mark_look.wait_ns),
+    )
+    return shares, now, look

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live settings in Open_vSwitch.other_config: what is asked for, and what of it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+SHORTEST_MS, LONGEST_MS = 10, 3_600_000
+DEFAULT_MS = 1000
+
+
+class Asked(NamedTuple):
+    """The settings in force and the texts that were refused."""
+
+    enabled: bool = False
+    interval_ms: int = DEFAULT_MS
+    rejected: tuple[str, ...] = ()  # one line each, the offending text verbatim
+
+
+def read(other_config: Mapping[str, str], last: Asked) -> Asked:
+    """The settings now. A value that cannot be used leaves the last good one in force.
+
+    As in OVS itself (smap_get_bool, lib/smap.c) anything but "true" is false.
+    """
+    rejected = []
+    enable = other_config.get("enable-keepalive", "false")
+    if enable.lower() not in ("true", "false"):
+        rejected.append(f"other_config:enable-keepalive={enable}: counts as false: set true or false")
+    interval_ms = DEFAULT_MS
+    text = other_config.get("keepalive-interval")
+    if text is not None:
+        usable = text.isascii() and text.isdigit() and len(text) <= len(str(LONGEST_MS))
+        if usable and SHORTEST_MS <= int(text) <= LONGEST_MS:
+            interval_ms = int(text)
+        else:
+            interval_ms = last.interval_ms
+            rejected.append(
+                f"other_config:keepalive-interval={text}: {interval_ms} ms stays in force: "
+                f"set milliseconds from {SHORTEST_MS} to {LONGEST_MS}"
+            )
+    return Asked(enable.lower() == "true", interval_ms, tuple(rejected))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ovs-vswitchd process and its main thread: who it is, whether it answers, how it ended.
+
+A silent main thread is not a dead one: creating hundreds of PMDs silences it for 25 s (notes/pmd-signals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ovs_keepalive.core.model import (
+    Looks,
+    MainLook,
+    Moment,
+    NotSeen,
+    Pmd,
+    Settings,
+    State,
+    Vswitchd,
+    VswitchdState,
+)
+
+SILENT = 4.0  # seconds; silence this long **with** evidence is HUNG (CONTRACT section 4)
+LEFT_BEFORE = 0.1  # seconds; the threads of a killed process vanish within less
+NOTED = 1.0  # seconds; silence from here on is told as silent=
+
+UNKNOWN = Vswitchd(None, VswitchdState.GONE, Moment(0.0, 0), 0.0, 0.0, "no ovs-vswitchd found yet", "", None)
+
+
+def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) -> Vswitchd:
+    """The process as it stands after these looks. pmds: as they were judged last."""
+    now = looks.now
+    pmds = tuple(pmds)
+    if looks.ended is not None and was.process == looks.ended.process:
+        was = _ended(was, looks.ended.orderly or _left_before(pmds, now), now, settings)
+    if looks.process is None:
+        return _absent(was, now)
+    if looks.process != was.process:
+        # A restart under way keeps its deadline in view: the new process gets the same time once more.
+        restarting = was.state is VswitchdState.RESTARTING
+        deadline = now.mono + settings.restart_deadline if restarting else None
+        was = Vswitchd(looks.process, VswitchdState.STARTING, now, 0.0, 0.0, "new process, no answer yet", "", deadline)
+    main = looks.main
+    if main is None:
+        return was
+    state, witness, culprit = _main(was, main, pmds, settings)
+    if state is VswitchdState.RUNNING and keeps_verdicts(was, now) and _awaits_pmds(looks, pmds):
+        state, witness = VswitchdState.STARTING, "answers, its PMDs are not registered yet"
+    silent = main.silent if main.silent >= NOTED else 0.0
+    if state is was.state:
+        return was._replace(silent=silent, noted=(was.noted or silent) if silent else 0.0)
+    return was._replace(state=state, since=now, silent=silent, noted=silent, witness=witness, culprit=culprit)
+
+
+def keeps_verdicts(vswitchd: Vswitchd, now: Moment) -> bool:
+    """Whether the PMDs of a process that ended keep their last state: an orderly restart inside its deadline."""
+    return vswitchd.deadline is not None and now.mono <= vswitchd.deadline
+
+
+def _left_before(pmds: tuple[Pmd, ...], now: Moment) -> bool:
+    """Whether PMD threads were gone well before their process: `ovs-appctl exit` lets them go first."""
+    return any(pmd.vanished_at is not None and now.mono - pmd.vanished_at >= LEFT_BEFORE for pmd in pmds)
+
+
+def _awaits_pmds(looks: Looks, pmds: tuple[Pmd, ...]) -> bool:
+    return any(pmd.id.process != looks.process and pmd.state is not State.UNUSED for pmd in pmds)
+
+
+def _ended(was: Vswitchd, orderly: bool, now: Moment, settings: Settings) -> Vswitchd:
+    if orderly:
+        deadline = now.mono + settings.restart_deadline
+        return Vswitchd(None, VswitchdState.RESTARTING, now, 0.0, 0.0, "orderly stop", "", deadline)
+    witness = "the process ended without removing its pidfile"
+    return Vswitchd(None, VswitchdState.GONE, now, 0.0, 0.0, witness, "", None)
+
+
+def _absent(was: Vswitchd, now: Moment) -> Vswitchd:
+    if was.state is VswitchdState.RESTARTING and not keeps_verdicts(was, now):
+        witness = "no new process by the deadline"
+        return was._replace(state=VswitchdState.GONE, since=now, witness=witness, deadline=None)
+    if was.since.mono == 0.0:
+        return was._replace(since=now)
+    return was
+
+
+def _main(
+    was: Vswitchd, main: MainLook, pmds: tuple[Pmd, ...], settings: Settings
+) -> tuple[VswitchdState, str, str]:
+    if main.state == "T":
+        return VswitchdState.STOPPED, "main thread in state T, stopped by a signal", ""
+    if main.silent == 0.0:
+        return (VswitchdState.RUNNING, "answers", "") if main.answered else (was.state, was.witness, was.culprit)
+    if main.silent >= SILENT and main.answered:
+        silence = f"no answer for {main.silent:.0f} s"
+        if main.state in "tD":
+            return VswitchdState.HUNG, f"{silence}, main thread in state {main.state}", ""
+        stalled = next((pmd.name for pmd in pmds if pmd.state in (State.DEAD, State.GONE)), None)
+        if stalled is not None:
+            return VswitchdState.HUNG, f"{silence}, while {stalled} is stalled", stalled
+    if main.silent >= settings.hung_after:
+        return VswitchdState.HUNG, f"no answer for {main.silent:.0f} s", ""
+    if was.state is VswitchdState.STOPPED:
+        back = VswitchdState.RUNNING if main.answered else VswitchdState.STARTING
+        return back, "main thread runs again, no answer yet", ""
+    return was.state, was.witness, was.culprit
+
+
+def blind(looks: Looks) -> tuple[str, ...]:
+    """What could not be looked at, a line each."""
+    lines = [
+        f"{what}: {look.why}"
+        for what, look in (("threads", looks.threads), ("iterations", looks.counters), ("rxqs", looks.rxqs))
+        if isinstance(look, NotSeen)
+    ]
+    if looks.main is not None and looks.main.silent >= NOTED:
+        lines.append(f"iterations: vswitchd's main thread has not answered for {looks.main.silent:.0f} s")
+    return tuple(lines)

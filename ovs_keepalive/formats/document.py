@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same facts as JSON: the node document that `--json`, `show` and every other program read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovs_keepalive.core.model import NEVER, Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
+
+VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
+
+
+def node(snapshot: Snapshot, now: Moment, facts: dict[str, str]) -> dict[str, Any]:
+    """One node's health. Times: `…_ms` durations, `…_at` epoch ms. facts: what the main loop knows besides."""
+    vswitchd = snapshot.vswitchd
+    return {
+        "version": VERSION,
+        "enabled": snapshot.settings.enabled,
+        "at": snapshot.at.wall_ms,
+        "sequence": snapshot.seq,
+        "interval_ms": round(snapshot.settings.interval * 1000),
+        "effective_interval_ms": round(snapshot.effective * 1000),
+        "vswitchd": {
+            "state": vswitchd.state,
+            "pid": vswitchd.process.pid if vswitchd.process is not None else None,
+            "since": vswitchd.since.wall_ms,
+            "silent_ms": round(vswitchd.silent * 1000),
+            "witness": vswitchd.witness,
+            "culprit": vswitchd.culprit or None,
+        },
+        "pmds": [pmd_document(pmd, now) for pmd in snapshot.pmds],
+        "blind": list(snapshot.blind),
+        "cost": {
+            "look_us": round(snapshot.look_cost * 1e6),
+            "looks": snapshot.looks,
+            "looks_failed": snapshot.looks_failed,
+            "own_blind_ms": round(snapshot.blind_seconds * 1000),
+        },
+        "daemon": facts,
+    }
+
+
+def pmd_document(pmd: Pmd, now: Moment) -> dict[str, Any]:
+    """One PMD thread."""
+    return {
+        "name": pmd.name,
+        "core": pmd.core,
+        "numa": pmd.numa,
+        "tid": pmd.id.tid,
+        "state": pmd.state,
+        "since": pmd.since.wall_ms,
+        "cause": pmd.cause,
+        "cause_since": pmd.cause_since.wall_ms,
+        "witness": pmd.witness,
+        "last_seen": pmd.progress.wall_ms or None,
+        "age_ms": None if pmd.progress == NEVER else max(0, round((now.mono - pmd.progress.mono) * 1000)),
+        "quiet_ms": round(pmd.quiet * 1000),
+        "iterations": pmd.iterations,
+        "rxqs": None if pmd.rxqs is None else [f"{rxq.port}/{rxq.queue}" for rxq in pmd.rxqs],
+        "shares": None if pmd.shares is None else pmd.shares._asdict(),
+        "run_ns": pmd.look.run_ns,
+        "wait_ns": pmd.look.wait_ns,
+        "voluntary_switches": pmd.look.voluntary,
+        "involuntary_switches": pmd.look.involuntary,
+        "missed_heartbeats": pmd.misses,
+        "longest_silence_ms": round(max(pmd.longest, pmd.quiet) * 1000),
+    }
+
+
+def transition_document(transition: Transition) -> dict[str, Any]:
+    """One line of history."""
+    return {
+        "at": transition.at.wall_ms,
+        "who": transition.who,
+        "from": transition.old,
+        "to": transition.new,
+        "cause": transition.cause,
+        "evidence": transition.evidence,
+    }
+
+
+def is_well(node: dict[str, Any]) -> bool:
+    """Whether a node document tells of nothing unhealthy: what `show` ends with 0 for. Disabled is not unhealthy."""
+    if not node["enabled"]:
+        return True
+    bad = (State.MISSING, State.DEAD, State.GONE)
+    return node["vswitchd"]["state"] == VswitchdState.RUNNING and not any(
+        pmd["state"] in bad or pmd["cause"] != Cause.NONE for pmd in node["pmds"]
+    )

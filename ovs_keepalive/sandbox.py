@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private, real ovsdb-server and ovs-vswitchd with dummy PMD threads in a temporary directory: the demo and the tests
+are this one piece. It needs no DPDK, no hugepages, no kernel module, and touches nothing of the host's own OVS.
+What it starts are direct children that die with it, even by SIGKILL; the directory goes as well, unless it is kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ovs_keepalive.ptrace import LEASH, is_holder, tracer
+
+PREFIX = "ovs-keepalive-sandbox."
+LOCK = "sandbox.lock"  # locked while the sandbox runs: a process id could be reused
+POLL = 0.015  # seconds between two tries of a condition
+TOOLS = {  # and the package of Debian that brings it
+    "setpriv": "util-linux",
+    "ovsdb-server": "openvswitch-switch",
+    "ovs-vswitchd": "openvswitch-switch",
+}
+LONGEST_NAME = len("/12345678/ovs-keepalive.4194304.ctl")
+SOCKET_PATH_MAX = 107  # bytes; a unix socket's path is no longer
+
+PORTS_MAX = 16  # vswitchd takes 10 s for 64 ports, 2 s for one port with 64 queues (measured)
+ENDING = (signal.SIGHUP, signal.SIGTERM)
+
+# pmd-c03/id:8 (the kernel keeps 15 characters: the id may be cut)
+PMD_NAME = re.compile(r"pmd-c(\d+)/id:\d*")
+
+T = TypeVar("T")
+
+
+class SandboxError(Exception):
+    """One line: what, which value, what to do. The exit status is that of the verb."""
+
+    def __init__(self, line: str, status: int = 3) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+def wait(condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
+    """The first true value of the condition. While nobody answers it (OSError) it counts as not yet true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        last_try, why = time.monotonic() >= deadline, ""
+        try:
+            if value := condition():
+                return value
+        except OSError as error:
+            why = f": {error}"
+        if last_try:
+            raise SandboxError(f"{what}: not within {seconds:g} s{why}")
+        time.sleep(POLL)
+
+
+def request(path: Path, method: str, params: Sequence[object], seconds: float = 5.0) -> Any:
+    """The answer to one JSON-RPC request on a unix socket, as ovsdb-server and every OVS control socket speak it."""
+    deadline = time.monotonic() + seconds
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(seconds)
+        connection.connect(str(path))
+        connection.sendall(json.dumps({"id": 0, "method": method, "params": params}).encode())
+        text = b""
+        while chunk := connection.recv(1 << 20):
+            text += chunk
+            try:
+                reply = json.loads(text)
+            except ValueError:  # not all of it yet
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                continue
+            if reply.get("error") is not None:
+                raise SandboxError(f"{path.name}: {str(reply['error']).strip()}")
+            return reply.get("result")
+    raise ConnectionResetError(f"{path.name}: closed before it answered {method}")
+
+
+def pmd_threads(pid: int) -> dict[str, int]:
+    """Name and tid of each PMD thread of a process, in the order of their cores; none if the process is no more."""
+    found = []
+    for comm in Path(f"/proc/{pid}/task").glob("*/comm"):
+        try:
+            name = comm.read_text().rstrip("\n")
+        except OSError:  # it ended while we looked
+            continue
+        if match := PMD_NAME.match(name):
+            found.append((int(match[1]), name, int(comm.parent.name)))
+    return {name: tid for _, name, tid in sorted(found)}
+
+
+class Sandbox:
+    """The private OVS, and on demand the daemon on it. To be started from a thread that outlives it."""
+
+    def __init__(
+        self,
+        *,
+        pmds: int = 2,
+        numa: Sequence[int] = (),
+        max_sleep: int = 10000,
+        keep: bool = False,
+        ovs_root: Path | None = None,
+    ) -> None:
+        """numa: the node of each core, all on 0 by default. ovs_root: a chroot with another OVS, its /proc mounted.
+        max_sleep: microseconds an idle PMD may sleep; 10000: 0.5 % of a core each, and SLEEP; 0: it spins, and is ALIVE.
+        """
+        self.numa = list(numa) or [0] * pmds
+        self.max_sleep = max_sleep
+        self.keep = keep
+        self.root = ovs_root
+        self.dir = Path(os.devnull)  # until it is started
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Sandbox:
+        # SIGTERM and SIGHUP end a sandbox as Ctrl-C does, unless somebody else cares for them.
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING:
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    self._handlers[number] = signal.signal(number, signal.default_int_handler)
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if threading.current_thread() is threading.main_thread():  # no second Ctrl-C stops the cleaning up
+            self._handlers.setdefault(signal.SIGINT, signal.getsignal(signal.SIGINT))
+            for number in self._handlers:
+                signal.signal(number, signal.SIG_IGN)
+        try:
+            self.stop()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            self._handlers.clear()
+
+    # --- the whole -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start ovsdb-server and ovs-vswitchd, and wait until all PMD threads exist."""
+        self._check_tools()
+        parent = self.root / "tmp" if self.root else Path(tempfile.gettempdir())
+        if len(os.fsencode(parent)) + len(PREFIX) + LONGEST_NAME > SOCKET_PATH_MAX:
+            raise SandboxError(f"{parent}: too long a path for sockets in it: set TMPDIR to a shorter directory", 2)
+        try:
+            self.dir = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        except OSError as error:
+            raise SandboxError(
+                f"{parent}: {error.strerror}: set TMPDIR to a directory that can be written", 2
+            ) from error
+        self._lock = os.open(self.dir / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._tool("ovsdb-tool", "create")
+        self.start_ovsdb()
+        self._configure()
+        self.start_vswitchd()
+        cores = len(self.numa)
+        self._until("ovs-vswitchd", lambda: len(self.pmds()) == cores, f"{cores} PMD threads", 30 + cores / 5)
+
+    def stop(self) -> None:
+        """End whatever was started and remove the directory. Nothing happens if it was stopped before."""
+        holders = [pid for tid in self.pmds().values() if is_holder(pid := tracer(tid))]
+        for pid in holders:
+            os.kill(pid, signal.SIGKILL)
+        for name in ("ovs-keepalive", "ovs-vswitchd", "ovsdb-server"):
+            if name in self._processes:
+                self._kill(name, signal.SIGTERM if name == "ovs-keepalive" else signal.SIGKILL)
+        wait(lambda: not any(map(is_holder, holders)), "what held PMD threads has ended")
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        if self.dir.name.startswith(PREFIX) and not self.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment in which the tools of OVS, and ovs-keepalive, find this sandbox."""
+        return self._environment(self.dir)
+
+    @property
+    def remote(self) -> str:
+        """The database, as the tools of OVS call it."""
+        return f"unix:{self.dir}/db.sock"
+
+    wait = staticmethod(wait)
+
+    # --- its processes -------------------------------------------------------------------------
+
+    def start_ovsdb(self) -> None:
+        """Start ovsdb-server, and wait until it answers."""
+        self._spawn("ovsdb-server", f"--remote=punix:{self._inner}/db.sock")
+        self._until("ovsdb-server", lambda: request(self.dir / "db.sock", "list_dbs", []), "ovsdb-server answers")
+
+    def kill_ovsdb(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal, and wait for its end (not for SIGSTOP and SIGCONT)."""
+        self._kill("ovsdb-server", number)
+
+    def start_vswitchd(self) -> None:
+        """Start ovs-vswitchd, and wait until it answers (which is before it has its PMD threads)."""
+        zeros = ",".join(map(str, self.numa))
+        remote = f"unix:{self._inner}/db.sock"
+        self._spawn("ovs-vswitchd", remote, "--enable-dummy=override", "--disable-system", f"--dummy-numa={zeros}")
+        self._until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers")
+
+    def kill_vswitchd(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal, and wait for its end (not for SIGSTOP and SIGCONT)."""
+        self._kill("ovs-vswitchd", number)
+
+    @property
+    def vswitchd_pid(self) -> int:
+        """The process id of ovs-vswitchd."""
+        return self._process("ovs-vswitchd").pid
+
+    def start_daemon(self, *args: str, config: Mapping[str, object] | None = None, wait: bool = True) -> int:
+        """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers on its control socket."""
+        path = self.dir / "config.yaml"
+        path.write_text(json.dumps({"schema": "auto", "max-main-share": 10, **(config or {})}))  # JSON is YAML
+        module = [sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path)]
+        pid = self._leashed("ovs-keepalive", [*module, *args], self.env)
+        if wait:
+            control = self.dir / f"ovs-keepalive.{pid}.ctl"
+            self._until("ovs-keepalive", lambda: request(control, "version", []), "ovs-keepalive answers")
+        return pid
+
+    def stop_daemon(self, number: int = signal.SIGTERM) -> int:
+        """Send it a signal, and wait for its end (not for SIGSTOP and SIGCONT); its exit status."""
+        return self._kill("ovs-keepalive", number)
+
+    # --- its content ---------------------------------------------------------------------------
+
+    def pmds(self) -> dict[str, int]:
+        """Name and tid of each PMD thread."""
+        process = self._processes.get("ovs-vswitchd")
+        return pmd_threads(process.pid) if process else {}
+
+    def vsctl(self, *args: str) -> str:
+        """What ovs-vsctl says."""
+        return self._tool("ovs-vsctl", "--timeout=30", f"--db=unix:{self._inner}/db.sock", *args)
+
+    def appctl(self, *args: str, target: str = "ovs-vswitchd") -> str:
+        """What ovs-appctl would say, without starting it."""
+        pid = (self.dir / f"{target}.pid").read_text().strip()
+        return str(request(self.dir / f"{target}.{pid}.ctl", args[0], args[1:]))
+
+    def transact(self, *operations: Mapping[str, object]) -> list[dict[str, Any]]:
+        """The results of the operations of one OVSDB transaction."""
+        results: list[dict[str, Any]] = request(self.dir / "db.sock", "transact", ["Open_vSwitch", *operations])
+        return results
+
+    def column(self) -> dict[str, str]:
+        """Open_vSwitch.keepalive; empty as well while there is no such column."""
+        return self._map("keepalive")
+
+    def detail(self) -> dict[str, str]:
+        """Open_vSwitch.keepalive_detail; empty as well while there is no such column."""
+        return self._map("keepalive_detail")
+
+    def settings(self, **other_config: object) -> None:
+        """Set keys of Open_vSwitch.other_config, named with _ for -; None removes one. Waits for nobody to obey."""
+        wanted = {key.replace("_", "-"): value for key, value in other_config.items()}
+        pairs = [[key, _text(value)] for key, value in wanted.items() if value is not None]
+        mutations = [["other_config", "delete", ["set", list(wanted)]], ["other_config", "insert", ["map", pairs]]]
+        self.transact({"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations})
+
+    def linger(self, seconds: float) -> None:
+        """Let time pass; raise as soon as a process ends that nobody asked to end."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._check(*self._processes)
+            time.sleep(POLL)
+
+    def last_words(self, name: str) -> str:
+        """The end of an error's line: what that daemon logged last."""
+        lines = (self.dir / f"{name}.log").read_text(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return f"; last words of {name}: {said[-1]}" if said else ""
+
+    # --- below the surface ---------------------------------------------------------------------
+
+    @property
+    def _inner(self) -> Path:
+        """The directory as the daemons of OVS see it."""
+        return Path("/tmp") / self.dir.name if self.root else self.dir  # noqa: S108 -- of the chroot
+
+    @property
+    def _chroot(self) -> list[str]:
+        return ["chroot", str(self.root)] if self.root else []
+
+    def _environment(self, directory: Path) -> dict[str, str]:
+        names = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
+        return {**os.environ, "PATH": _search_path(), **dict.fromkeys(names, str(directory))}
+
+    def _check_tools(self) -> None:
+        for tool, package in TOOLS.items():
+            if shutil.which(tool, path=_search_path()) is None and not self.root:
+                raise SandboxError(f"{tool}: not installed: apt-get install {package}")
+
+    def _configure(self) -> None:
+        """A bridge, and for each PMD a queue to poll; done before vswitchd starts, all in one transaction."""
+        words = ["--no-wait", "init", "--", "set", "Open_vSwitch", "."]
+        words.append(f"other_config:pmd-cpu-mask={(1 << len(self.numa)) - 1:#x}")
+        if self.max_sleep:  # pmd-sleep-max from 3.2 on
+            words += [f"other_config:{key}={self.max_sleep}" for key in ("pmd-maxsleep", "pmd-sleep-max")]
+        words += ["--", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy", "fail_mode=secure"]
+        if len(self.numa) <= PORTS_MAX:
+            ports = [(node, 1) for node in self.numa]
+        else:
+            ports = [(node, self.numa.count(node)) for node in sorted(set(self.numa))]
+        for number, (node, queues) in enumerate(ports):
+            words += ["--", "add-port", "br0", f"p{number}", "--", "set", "interface", f"p{number}", "type=dummy-pmd"]
+            words += [f"options:n_rxq={queues}", f"options:numa_id={node}"]
+        self.vsctl(*words)
+
+    def _map(self, column: str) -> dict[str, str]:
+        select = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": [column]}
+        rows = self.transact(select)[0].get("rows", [])  # none: an error, no such column
+        return dict(rows[0][column][1]) if rows else {}
+
+    def _tool(self, *argv: str) -> str:
+        argv = (*self._chroot, *argv)
+        done = subprocess.run(
+            argv, env=self._environment(self._inner), capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise SandboxError(said[-1])
+        return done.stdout
+
+    def _spawn(self, name: str, *args: str) -> None:
+        """Start a daemon of OVS in the foreground, its pidfile, control socket and log where OVS puts them."""
+        options = ["--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]
+        self._leashed(name, [*self._chroot, name, *args, *options], self._environment(self._inner))
+
+    def _leashed(self, name: str, argv: list[str], env: dict[str, str]) -> int:
+        """Start a child that dies with us, in a group of its own: Ctrl-C in the terminal reaches the sandbox only."""
+        if name in self._processes and self._processes[name].poll() is None:
+            raise SandboxError(f"{name}: runs already (pid {self._processes[name].pid}): end it first")
+        with (self.dir / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*LEASH, *argv], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+            )
+        self._processes[name] = process
+        return process.pid
+
+    def _until(self, name: str, condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+        """Wait, but no longer than that daemon runs."""
+
+        def holds() -> bool:
+            self._check(name)
+            return bool(condition())
+
+        wait(holds, what, seconds)
+
+    def _check(self, *names: str) -> None:
+        for name in names:
+            if (status := self._process(name).poll()) is not None:
+                raise SandboxError(f"{name} ended with status {status}{self.last_words(name)}")
+
+    def _process(self, name: str) -> subprocess.Popen[bytes]:
+        if name not in self._processes:
+            raise SandboxError(f"{name}: does not run in this sandbox: start it first")
+        return self._processes[name]
+
+    def _kill(self, name: str, number: int) -> int:
+        """Send a signal, and see a process through that is to end; its exit status. It is missed no more."""
+        process = self._process(name)
+        process.send_signal(number)
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            return 0
+        del self._processes[name]
+        try:
+            return process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait(10)
+
+
+def _search_path() -> str:
+    """PATH, and where daemons are: not on the PATH of an ordinary user."""
+    return f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What vswitchd's main thread is asked about its PMDs: counters and rxqs, one question at a time, none repeated
+while it owes an answer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, Seen
+from ovs_keepalive.formats import pmd_perf, pmd_rxq
+from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
+
+USERSPACE = ("netdev", "dummy")  # datapath types that have PMD threads
+COSTS = 32  # round trips of which the shortest is taken as the cost of one
+
+
+class Kind(Enum):
+    """A question, by the command that asks it."""
+
+    COUNTERS = ("dpif-netdev/pmd-perf-show", "-nh")
+    RXQS = ("dpif-netdev/pmd-rxq-show",)
+    DATAPATHS = ("dpctl/dump-dps",)
+
+
+class Answers(NamedTuple):
+    """What came in; None where nothing did."""
+
+    counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
+    rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
+
+
+class Questions:
+    """The conversation with the main thread of one vswitchd process, over one connection."""
+
+    def __init__(self, control_socket: Path) -> None:
+        self._client = AppctlClient(control_socket)
+        self._kind = self._wanted = Kind.COUNTERS
+        self._asked = 0.0
+        self._datapaths: tuple[str, ...] = ("",)
+        self._pending: tuple[str, ...] = ()  # datapaths of which this question still has to be asked
+        self._texts: list[tuple[str, str]] = []
+        self._costs: deque[float] = deque(maxlen=COSTS)
+        self.answered = False
+
+    def close(self) -> None:
+        """End the conversation."""
+        self._client.close()
+
+    def fileno(self) -> int | None:
+        """The descriptor to poll for an answer that is owed."""
+        return self._client.fileno() if self._client.waiting else None
+
+    @property
+    def sending(self) -> bool:
+        """Whether to poll for POLLOUT too."""
+        return self._client.sending
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is owed."""
+        return self._client.waiting
+
+    def silent(self, now: float) -> float:
+        """Seconds for which an answer has been owed."""
+        return now - self._asked if self.busy else 0.0
+
+    @property
+    def cost(self) -> float:
+        """Seconds of the main thread that one look takes, at most: the shortest of the last round trips."""
+        return min(self._costs, default=0.0)
+
+    def ask(self, kind: Kind, now: Moment) -> Answers:
+        """Ask, unless an answer is owed. Returns what is known at once: that nobody can be asked."""
+        if self._client.waiting:
+            return Answers()
+        self._kind, self._texts = kind, []
+        self._pending = self._datapaths
+        return self._send(now)
+
+    def receive(self, now: Moment) -> Answers:
+        """Take in what has come by now."""
+        if not self._client.waiting:
+            return Answers()
+        try:
+            text = self._client.receive()
+        except NoAnswer as error:
+            return self._blind(now, str(error))
+        except Refused as error:
+            self.answered = True
+            return self._refused(now, str(error))
+        if text is None:
+            return Answers()
+        self.answered = True
+        if self._kind is Kind.DATAPATHS:
+            return self._named(text, now)
+        self._texts.append((self._pending[0], text))
+        self._pending = self._pending[1:]
+        if self._pending:
+            return self._send(now)
+        if self._kind is Kind.RXQS:
+            return Answers(rxqs=Seen(now, tuple(p for name, reply in self._texts for p in pmd_rxq.parse(reply, name))))
+        self._costs.append(now.mono - self._asked)
+        return Answers(counters=Seen(now, tuple(p for name, reply in self._texts for p in pmd_perf.parse(reply, name))))
+
+    def _send(self, now: Moment) -> Answers:
+        name = self._pending[0] if self._kind is not Kind.DATAPATHS else ""
+        try:
+            self._client.ask(*self._kind.value, *([name] if name else []))
+        except NoAnswer as error:
+            return self._blind(now, str(error))
+        self._asked = now.mono
+        return Answers()
+
+    def _refused(self, now: Moment, why: str) -> Answers:
+        # "please specify an existing datapath": there is none, or there are several and it wants a name.
+        if self._kind is not Kind.DATAPATHS and "datapath" in why:
+            self._wanted, self._kind = self._kind, Kind.DATAPATHS
+            return self._send(now)
+        self._datapaths = ("",)
+        return self._blind(now, why)
+
+    def _named(self, text: str, now: Moment) -> Answers:
+        self._kind = self._wanted
+        # One a line: netdev@ovs-netdev
+        names = tuple(name for kind, _, name in (line.strip().partition("@") for line in text.splitlines())
+                      if kind in USERSPACE and name)  # fmt: skip
+        if not names or set(names) == set(self._datapaths):
+            # None at all is an answer too: no PMD. The same names again: one of them has just gone.
+            self._datapaths = ("",)
+            return self._nothing(now) if not names else self._blind(now, "datapaths change")
+        self._datapaths = self._pending = names
+        self._texts = []
+        return self._send(now)
+
+    def _nothing(self, now: Moment) -> Answers:
+        return Answers(rxqs=Seen(now, ())) if self._kind is Kind.RXQS else Answers(counters=Seen(now, ()))
+
+    def _blind(self, now: Moment, why: str) -> Answers:
+        look = NotSeen(now, why)
+        return Answers(rxqs=look) if self._kind is Kind.RXQS else Answers(counters=look)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who ovs-vswitchd is now: its pidfile, the lock on it, its start time; and a pidfd, so that its end is an event."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+from ovs_keepalive.core.model import Ended, Moment, NotSeen, ProcessId, Seen
+from ovs_keepalive.formats import procfs
+
+SEARCH = 0.02  # seconds, at least, between two searches for a process that is not there
+# struct flock as fcntl(2) has it on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
+FLOCK = "hhqqi4x"
+
+
+class Process(NamedTuple):
+    """A running vswitchd and where it can be asked."""
+
+    id: ProcessId
+    pidfile: Path
+    control_socket: Path
+
+
+class VswitchdSensor:
+    """Finds vswitchd by `ovs-vswitchd*.pid` in rundir, or by the pidfile it is given, and sees it end."""
+
+    def __init__(self, rundir: Path, pidfile: Path | None = None, proc: Path = Path("/proc")) -> None:
+        self._rundir = rundir
+        self._pidfile = pidfile
+        self._proc = proc
+        self._process: Process | None = None
+        self._pidfd: int | None = None
+        self._searched = NotSeen(Moment(-SEARCH, 0), "not looked for yet")
+
+    def fileno(self) -> int | None:
+        """A descriptor that becomes readable when the process ends; None while there is none."""
+        return self._pidfd
+
+    def look(self, now: Moment) -> tuple[Seen[Process] | NotSeen, Ended | None]:
+        """Who it is, and the end of the one that was known until now."""
+        ended = None
+        if self._process is not None:
+            if not self._has_ended(self._process):
+                return Seen(now, self._process), None
+            ended = Ended(self._process.id, orderly=not self._left_pidfile(self._process))
+            self.close()
+        elif now.mono - self._searched.at.mono < SEARCH:
+            return self._searched, None
+        found = self._find()
+        if isinstance(found, str):
+            self._searched = NotSeen(now, found)
+            return self._searched, ended
+        self._process = found
+        try:
+            self._pidfd = os.pidfd_open(found.id.pid)
+        except OSError:  # it ended this moment, or the kernel has no pidfd: /proc tells at the next look
+            self._pidfd = None
+        return Seen(now, found), ended
+
+    def close(self) -> None:
+        """Forget the process."""
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        self._process = self._pidfd = None
+
+    def _has_ended(self, process: Process) -> bool:
+        if self._pidfd is not None:
+            return bool(select.select([self._pidfd], [], [], 0)[0])
+        stat = self._stat(process.id.pid)
+        return stat is None or stat.start != process.id.start or stat.state in "ZX"
+
+    def _left_pidfile(self, process: Process) -> bool:
+        # An orderly stop unlinks the pidfile before the process ends; a kill leaves it, its lock freed.
+        try:
+            return process.pidfile.read_text().strip() == str(process.id.pid)
+        except (OSError, ValueError):
+            return False
+
+    def _find(self) -> Process | str:
+        if self._pidfile is not None:
+            return self._identify(self._pidfile)
+        try:
+            pidfiles = sorted(self._rundir.glob("ovs-vswitchd*.pid"))
+        except OSError as error:
+            return f"{self._rundir}: {error.strerror}"
+        why = f"no ovs-vswitchd*.pid in {self._rundir}: is Open vSwitch running?"
+        for pidfile in pidfiles:
+            found = self._identify(pidfile)
+            if isinstance(found, Process):
+                return found
+            why = found
+        return why
+
+    def _identify(self, pidfile: Path) -> Process | str:
+        try:
+            with pidfile.open("rb") as file:
+                text = file.read(32)
+                holder = struct.unpack(
+                    FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+                )
+        except OSError as error:
+            return f"pidfile {pidfile}: {error.strerror}"
+        if not text.strip().isdigit():
+            return f"pidfile {pidfile}: {text[:20]!r} is no process id"
+        pid = int(text)
+        if holder[0] == fcntl.F_UNLCK:
+            return f"pidfile {pidfile} is stale: no process holds its lock"
+        if holder[4] != pid:
+            visible = holder[4] > 0
+            return f"pidfile {pidfile} says {pid}, its lock is held by " + (
+                f"process {holder[4]}" if visible else "a process of another PID namespace: share the host's"
+            )
+        stat = self._stat(pid)
+        if stat is None or stat.state in "ZX":
+            return f"process {pid} of {pidfile} is not in {self._proc}: ended, hidden (hidepid), or another PID namespace"
+        control_socket = pidfile.parent / f"{pidfile.stem}.{pid}.ctl"
+        return Process(ProcessId(pid, stat.start), pidfile, control_socket)
+
+    def _stat(self, pid: int) -> procfs.Stat | None:
+        try:
+            return procfs.parse_stat((self._proc / str(pid) / "stat").read_text(errors="replace"))
+        except (OSError, ValueError):
+            return None
