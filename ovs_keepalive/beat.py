@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
 import time
 from pathlib import Path
 
-from ovs_keepalive.core import heartbeat, observe, vswitchd
+from ovs_keepalive.core import heartbeat, vswitchd
 from ovs_keepalive.core.model import (
     Ended,
     Looks,
@@ -20,11 +21,12 @@ from ovs_keepalive.core.model import (
     Seen,
     Settings,
     Snapshot,
+    ThreadLook,
 )
 from ovs_keepalive.formats import procfs
-from ovs_keepalive.sensors.questions import Answers, Kind, Questions
+from ovs_keepalive.sensors.questions import Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
-from ovs_keepalive.sensors.vswitchd import VswitchdSensor
+from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 
 LOOKS = 5  # per interval
 SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
@@ -72,6 +74,7 @@ class Beat:
     _next_tick: float
     _last_look: float  # when /proc was looked at …
     _read_all: float  # … and when every thread was read
+    _soon: float  # when a fresh look could move a state
     _posted: float
     _told: tuple[object, ...]  # what the last snapshot said, as far as a change of it is news
 
@@ -91,6 +94,8 @@ class Beat:
         self._questions: Questions | None = None
         self._seq = self._looks = self._looks_failed = 0
         self._blind_seconds = 0.0
+        self._poll = select.poll()
+        self._polled: tuple[int | None, bool, int | None] | None = None  # what it is registered for
         self._begin(moment())
 
     def start(self) -> None:
@@ -113,112 +118,128 @@ class Beat:
 
     def _run(self) -> None:
         try:
+            rung: frozenset[int] = frozenset()
             planned = time.monotonic()
             while not self._stopping:
                 now = moment()
-                late = now.mono - planned
-                if late > LATE:
-                    self._blind_seconds += late
+                if not rung and now.mono - planned > LATE:
+                    self._blind_seconds += now.mono - planned
                 if self._wanted is not self._settings:
                     self._adopt(self._wanted, now)
                 if self._settings.enabled:
-                    self._turn(now)
+                    self._turn(now, rung)
                 self._post(now)
                 planned = self._next_wake()
-                if not self._sleep(planned):
-                    planned = time.monotonic()
-        except BaseException as error:
-            # The main loop ends the process: a daemon without a heartbeat must not look healthy.
+                rung = self._sleep(planned)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the main loop ends the process for it
             self.failure = error
             self._slot.put(None)
 
-    def _sleep(self, until: float) -> bool:
-        """Wait for an event or the time; True when the time came."""
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        if self._questions is not None and (answer := self._questions.fileno()) is not None:
-            poll.register(answer, select.POLLIN | (select.POLLOUT if self._questions.sending else 0))
-        if (end := self._who.fileno()) is not None:
-            poll.register(end, select.POLLIN)
-        events = poll.poll(max(0.0, until - time.monotonic()) * 1000.0)
-        if any(descriptor == self._wake for descriptor, _ in events):
+    def _sleep(self, until: float) -> frozenset[int]:
+        """Wait for the time or an event; the descriptors that rang."""
+        questions = self._questions
+        answer = questions.fileno() if questions is not None else None
+        sending = questions is not None and questions.sending
+        wanted = (answer, sending, self._who.fileno())
+        if wanted != self._polled:
+            self._polled = wanted
+            self._poll = select.poll()
+            self._poll.register(self._wake, select.POLLIN)
+            if answer is not None:
+                self._poll.register(answer, select.POLLIN | (select.POLLOUT if sending else 0))
+            if wanted[2] is not None:
+                self._poll.register(wanted[2], select.POLLIN)
+        rung = self._poll.poll(max(0.0, until - time.monotonic()) * 1000.0)
+        if not rung:
+            return frozenset()
+        descriptors = frozenset(descriptor for descriptor, _ in rung)
+        if self._wake in descriptors:
             os.eventfd_read(self._wake)
-        return not events
+        return descriptors
 
     def _next_wake(self) -> float:
         if not self._settings.enabled:
             return self._posted + LONGEST
-        wake = self._next_tick
-        soon = heartbeat.next_look(self._register, self._effective)
-        if soon is not None:
-            # Not more often than this: while nothing can be proven the moment stays in the past.
-            wake = min(wake, max(soon, self._last_look + self._period / 4))
-        return wake
+        # Not more often than this: while nothing can be proven the next moment stays in the past.
+        return min(self._next_tick, max(self._soon, self._last_look + self._period / 4))
 
     # --- one turn ------------------------------------------------------------------------------
 
-    def _turn(self, now: Moment) -> None:
-        tick = now.mono >= self._next_tick
-        due = tick or self._is_due(now.mono)
-        if tick:
-            missed = (now.mono - self._next_tick) // self._period
-            self._next_tick += self._period * (missed + 1)
-        found, ended = self._who.look(now)
-        if isinstance(found, Seen):
-            process: ProcessId | None = found.value.id
-            if self._questions is None or process != self._process:
-                self._turn_to(process, Questions(found.value.control_socket))
+    def _turn(self, now: Moment, rung: frozenset[int]) -> None:
+        due = self._is_due(now.mono)
+        if not due and not rung:
+            return
+        ended = None
+        if due or self._who.fileno() in rung:
+            found, ended = self._who.look(now)
+            self._turn_to(found)
+        if self._process is None:
+            looks = Looks(now, None, ended)
         else:
-            process = None
-            self._turn_to(None, None)
-        looks = self._look(now, process, ended, due)
+            looks = self._look(now, self._process, ended, due)
+            if looks.main is None:
+                return  # asked, and nothing has come yet
         self._register = heartbeat.judge(self._register, looks, self._settings, self._effective, self._period)
-        if not isinstance(found, Seen):
-            self._blind = (found.why,)
-        elif due or looks.counters is not None:
-            self._blind = self._told_blind(looks)
+        self._soon = heartbeat.next_look(self._register, self._effective)
+        if self._process is not None:
+            self._blind = vswitchd.blind(looks, self._blind)
         if self._questions is not None and heartbeat.wants_rxqs(self._register, self._effective, now.mono):
             self._questions.ask(Kind.RXQS, now)
 
-    def _turn_to(self, process: ProcessId | None, questions: Questions | None) -> None:
+    def _is_due(self, now: float) -> bool:
+        if now >= self._next_tick:
+            self._next_tick += self._period * ((now - self._next_tick) // self._period + 1)
+            return True
+        return now >= self._soon and now >= self._last_look + self._period / 4
+
+    def _turn_to(self, found: Seen[Process] | NotSeen) -> None:
+        """Look at this process from now on."""
+        process = found.value.id if isinstance(found, Seen) else None
+        if isinstance(found, NotSeen):
+            self._blind = (found.why,)
+        if process == self._process:
+            return
         if self._questions is not None:
             self._questions.close()
-        self._process, self._questions = process, questions
+        self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
+        self._process = process
         self._threads.attach(process)
+        self._read_all = 0.0
 
-    def _is_due(self, now: float) -> bool:
-        soon = heartbeat.next_look(self._register, self._effective)
-        return soon is not None and now >= soon and now >= self._last_look + self._period / 4
-
-    def _look(self, now: Moment, process: ProcessId | None, ended: Ended | None, due: bool) -> Looks:
+    def _look(self, now: Moment, process: ProcessId, ended: Ended | None, due: bool) -> Looks:
+        """What this turn brings; without a main look it brings nothing yet."""
         questions = self._questions
-        if process is None or questions is None:
-            return Looks(now, process, ended)
+        assert questions is not None
         answers = questions.receive(now)
         threads = None
         if due:
             self._last_look = now.mono
             self._looks += 1
-            silent = questions.silent(now.mono) > self._period / 2
-            anew = silent or now.mono - self._read_all >= min(self._effective, LONGEST)
-            if anew:
-                self._read_all = now.mono
-            threads = self._threads.look(now, anew, self._closely(silent))
-            at_once = questions.ask(Kind.COUNTERS, now)
-            answers = Answers(at_once.counters or answers.counters, at_once.rxqs or answers.rxqs)
+            threads = self._look_at_threads(now, questions.silent(now.mono) > self._period / 2)
+            answers = answers.or_else(questions.ask(Kind.COUNTERS, now))
         if isinstance(answers.counters, NotSeen):
             self._looks_failed += 1
         elif answers.counters is not None:
             self._stretch(questions.cost)
-        silent_for = questions.silent(now.mono)
-        overdue = silent_for if silent_for > self._period / 2 else 0.0
-        main = MainLook(self._main_state(process) if overdue else "S", overdue, questions.answered)
+        silent = questions.silent(now.mono)
+        if silent <= self._period / 2:
+            silent = 0.0
+            if threads is None and ended is None and answers.is_empty:
+                return Looks(now, process)
+        main = MainLook(self._main_state(process) if silent else "S", silent, questions.answered)
         return Looks(now, process, ended, main, threads, answers.counters, answers.rxqs)
 
-    def _closely(self, silent: bool) -> frozenset[int]:
+    def _look_at_threads(self, now: Moment, silent: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen | None:
+        """/proc is read once an interval, and at every look where it is needed: progress proves more than it could."""
+        suspects = heartbeat.suspects(self._register)
+        if not silent and not suspects and now.mono - self._read_all < min(self._effective, LONGEST) - self._period / 2:
+            return None
+        anew = silent or now.mono - self._read_all >= min(self._effective, LONGEST) - self._period / 2
+        if anew:
+            self._read_all = now.mono
         if silent:
-            return frozenset(id.tid for id in self._register.pmds)
-        return heartbeat.suspects(self._register)
+            suspects = frozenset(id.tid for id in self._register.pmds)
+        return self._threads.look(now, anew, suspects)
 
     def _main_state(self, process: ProcessId) -> str:
         path = self._proc / str(process.pid) / "stat"
@@ -227,12 +248,6 @@ class Beat:
         except (OSError, ValueError):  # it ends this moment: the pidfd tells
             return "?"
 
-    def _told_blind(self, looks: Looks) -> tuple[str, ...]:
-        lines = vswitchd.blind(looks)
-        if isinstance(looks.counters, Seen) and (cores := observe.shared_cores(looks.counters.value)):
-            lines += (f"cores {cores}: PMDs of several datapaths share them, /proc cannot tell which is which",)
-        return lines
-
     # --- settings and time ---------------------------------------------------------------------
 
     def _begin(self, now: Moment) -> None:
@@ -240,11 +255,12 @@ class Beat:
         self._register, self._blind, self._told = heartbeat.EMPTY, (), ()
         self._enabled_at, self._next_tick = now, now.mono
         self._last_look = self._read_all = self._posted = 0.0
+        self._soon = math.inf
 
     def _adopt(self, settings: Settings, now: Moment) -> None:
         was, self._settings = self._settings, settings
         if settings.enabled != was.enabled:
-            self._turn_to(None, None)
+            self._turn_to(NotSeen(now, "not looked for yet"))
             self._who.close()
             self._begin(now)
         cost = self._questions.cost if self._questions is not None else 0.0
@@ -267,13 +283,8 @@ class Beat:
 
     def _post(self, now: Moment) -> None:
         register = self._register
-        told = (
-            register.vswitchd.state,
-            self._settings,
-            [(pmd.id, pmd.state, pmd.cause) for pmd in register.pmds.values()],
-            self._blind,
-        )
-        fresh = now.mono - self._posted < min(self._effective, LONGEST) - SHORTEST
+        told = (register.version, self._settings, self._blind)
+        fresh = now.mono - self._posted < min(self._effective, LONGEST) - self._period / 2
         if fresh and told == self._told:
             return
         self._told, self._posted = told, now.mono

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any, TypeVar
 from ovs_keepalive.ptrace import LEASH, is_holder, tracer
 
 PREFIX = "ovs-keepalive-sandbox."
+DIRECTORIES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
 LOCK = "sandbox.lock"  # locked while the sandbox runs: a process id could be reused
 POLL = 0.015  # seconds between two tries of a condition
 TOOLS = {  # and the package of Debian that brings it
@@ -37,7 +37,6 @@ LONGEST_NAME = len("/12345678/ovs-keepalive.4194304.ctl")
 SOCKET_PATH_MAX = 107  # bytes; a unix socket's path is no longer
 
 PORTS_MAX = 16  # vswitchd takes 10 s for 64 ports, 2 s for one port with 64 queues (measured)
-ENDING = (signal.SIGHUP, signal.SIGTERM)
 
 # pmd-c03/id:8 (the kernel keeps 15 characters: the id may be cut)
 PMD_NAME = re.compile(r"pmd-c(\d+)/id:\d*")
@@ -102,8 +101,14 @@ def pmd_threads(pid: int) -> dict[str, int]:
     return {name: tid for _, name, tid in sorted(found)}
 
 
+def missing() -> str:
+    """One line on what a sandbox needs and this machine has not; empty if all is there."""
+    absent = [tool for tool in TOOLS if shutil.which(tool, path=_search_path()) is None]
+    return f"{absent[0]}: not installed: apt-get install {TOOLS[absent[0]]}" if absent else ""
+
+
 class Sandbox:
-    """The private OVS, and on demand the daemon on it. To be started from a thread that outlives it."""
+    """The private OVS, and on demand the daemon on it. Started in the main thread: the death of that one ends it."""
 
     def __init__(
         self,
@@ -115,7 +120,7 @@ class Sandbox:
         ovs_root: Path | None = None,
     ) -> None:
         """numa: the node of each core, all on 0 by default. ovs_root: a chroot with another OVS, its /proc mounted.
-        max_sleep: microseconds an idle PMD may sleep; 10000: 0.5 % of a core each, and SLEEP; 0: it spins, and is ALIVE.
+        max_sleep: microseconds an idle PMD may sleep; 10000: 0.5 % of a core each, and SLEEP; 0: it spins, is ALIVE.
         """
         self.numa = list(numa) or [0] * pmds
         self.max_sleep = max_sleep
@@ -128,10 +133,9 @@ class Sandbox:
 
     def __enter__(self) -> Sandbox:
         # SIGTERM and SIGHUP end a sandbox as Ctrl-C does, unless somebody else cares for them.
-        if threading.current_thread() is threading.main_thread():
-            for number in ENDING:
-                if signal.getsignal(number) is signal.SIG_DFL:
-                    self._handlers[number] = signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._handlers[number] = signal.signal(number, signal.default_int_handler)
         try:
             self.start()
         except BaseException:
@@ -140,10 +144,9 @@ class Sandbox:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if threading.current_thread() is threading.main_thread():  # no second Ctrl-C stops the cleaning up
-            self._handlers.setdefault(signal.SIGINT, signal.getsignal(signal.SIGINT))
-            for number in self._handlers:
-                signal.signal(number, signal.SIG_IGN)
+        self._handlers[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+        for number in self._handlers:  # no second Ctrl-C stops the cleaning up
+            signal.signal(number, signal.SIG_IGN)
         try:
             self.stop()
         finally:
@@ -154,40 +157,36 @@ class Sandbox:
     # --- the whole -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start ovsdb-server and ovs-vswitchd, and wait until all PMD threads exist."""
-        self._check_tools()
+        """Start ovsdb-server and ovs-vswitchd, and wait until all PMD threads poll."""
+        if not self.root and (line := missing()):
+            raise SandboxError(line)
         parent = self.root / "tmp" if self.root else Path(tempfile.gettempdir())
         if len(os.fsencode(parent)) + len(PREFIX) + LONGEST_NAME > SOCKET_PATH_MAX:
             raise SandboxError(f"{parent}: too long a path for sockets in it: set TMPDIR to a shorter directory", 2)
         try:
             self.dir = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except OSError as error:
-            raise SandboxError(
-                f"{parent}: {error.strerror}: set TMPDIR to a directory that can be written", 2
-            ) from error
+            raise SandboxError(f"{parent}: {error.strerror}: set TMPDIR to another directory", 2) from error
         self._lock = os.open(self.dir / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._tool("ovsdb-tool", "create")
         self.start_ovsdb()
         self._configure()
         self.start_vswitchd()
-        cores = len(self.numa)
-        self._until("ovs-vswitchd", lambda: len(self.pmds()) == cores, f"{cores} PMD threads", 30 + cores / 5)
+        self.wait_for_pmds()
 
     def stop(self) -> None:
         """End whatever was started and remove the directory. Nothing happens if it was stopped before."""
         holders = [pid for tid in self.pmds().values() if is_holder(pid := tracer(tid))]
-        for pid in holders:
-            os.kill(pid, signal.SIGKILL)
         for name in ("ovs-keepalive", "ovs-vswitchd", "ovsdb-server"):
             if name in self._processes:
                 self._kill(name, signal.SIGTERM if name == "ovs-keepalive" else signal.SIGKILL)
-        wait(lambda: not any(map(is_holder, holders)), "what held PMD threads has ended")
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
         if self.dir.name.startswith(PREFIX) and not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
+        wait(lambda: not any(map(is_holder, holders)), "what held PMD threads ended with them")
 
     @property
     def env(self) -> dict[str, str]:
@@ -213,11 +212,20 @@ class Sandbox:
         self._kill("ovsdb-server", number)
 
     def start_vswitchd(self) -> None:
-        """Start ovs-vswitchd, and wait until it answers (which is before it has its PMD threads)."""
+        """Start ovs-vswitchd, and wait until it answers (which is before it has its PMD threads: wait_for_pmds)."""
         zeros = ",".join(map(str, self.numa))
         remote = f"unix:{self._inner}/db.sock"
         self._spawn("ovs-vswitchd", remote, "--enable-dummy=override", "--disable-system", f"--dummy-numa={zeros}")
         self._until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers")
+
+    def wait_for_pmds(self) -> None:
+        """Wait until each PMD polls a queue and vswitchd answers, which it does not while it configures them."""
+
+        def done() -> bool:
+            return cores == len(self.pmds()) == self.appctl("dpif-netdev/pmd-rxq-show").count("queue-id:")
+
+        cores = len(self.numa)
+        self._until("ovs-vswitchd", done, f"{cores} PMD threads", 30 + cores / 5)
 
     def kill_vswitchd(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal, and wait for its end (not for SIGSTOP and SIGCONT)."""
@@ -232,8 +240,8 @@ class Sandbox:
         """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers on its control socket."""
         path = self.dir / "config.yaml"
         path.write_text(json.dumps({"schema": "auto", "max-main-share": 10, **(config or {})}))  # JSON is YAML
-        module = [sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path)]
-        pid = self._leashed("ovs-keepalive", [*module, *args], self.env)
+        argv = [sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path), *args]
+        pid = self._leashed("ovs-keepalive", argv, self.env)
         if wait:
             control = self.dir / f"ovs-keepalive.{pid}.ctl"
             self._until("ovs-keepalive", lambda: request(control, "version", []), "ovs-keepalive answers")
@@ -261,8 +269,7 @@ class Sandbox:
 
     def transact(self, *operations: Mapping[str, object]) -> list[dict[str, Any]]:
         """The results of the operations of one OVSDB transaction."""
-        results: list[dict[str, Any]] = request(self.dir / "db.sock", "transact", ["Open_vSwitch", *operations])
-        return results
+        return list(request(self.dir / "db.sock", "transact", ["Open_vSwitch", *operations]))
 
     def column(self) -> dict[str, str]:
         """Open_vSwitch.keepalive; empty as well while there is no such column."""
@@ -275,7 +282,8 @@ class Sandbox:
     def settings(self, **other_config: object) -> None:
         """Set keys of Open_vSwitch.other_config, named with _ for -; None removes one. Waits for nobody to obey."""
         wanted = {key.replace("_", "-"): value for key, value in other_config.items()}
-        pairs = [[key, _text(value)] for key, value in wanted.items() if value is not None]
+        texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in wanted.items()}
+        pairs = [[key, texts[key]] for key, value in wanted.items() if value is not None]
         mutations = [["other_config", "delete", ["set", list(wanted)]], ["other_config", "insert", ["map", pairs]]]
         self.transact({"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations})
 
@@ -304,13 +312,7 @@ class Sandbox:
         return ["chroot", str(self.root)] if self.root else []
 
     def _environment(self, directory: Path) -> dict[str, str]:
-        names = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
-        return {**os.environ, "PATH": _search_path(), **dict.fromkeys(names, str(directory))}
-
-    def _check_tools(self) -> None:
-        for tool, package in TOOLS.items():
-            if shutil.which(tool, path=_search_path()) is None and not self.root:
-                raise SandboxError(f"{tool}: not installed: apt-get install {package}")
+        return {**os.environ, "PATH": _search_path(), **dict.fromkeys(DIRECTORIES, str(directory))}
 
     def _configure(self) -> None:
         """A bridge, and for each PMD a queue to poll; done before vswitchd starts, all in one transaction."""
@@ -334,10 +336,8 @@ class Sandbox:
         return dict(rows[0][column][1]) if rows else {}
 
     def _tool(self, *argv: str) -> str:
-        argv = (*self._chroot, *argv)
-        done = subprocess.run(
-            argv, env=self._environment(self._inner), capture_output=True, text=True, timeout=60, check=False
-        )
+        env = self._environment(self._inner)
+        done = subprocess.run([*self._chroot, *argv], env=env, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise SandboxError(said[-1])
@@ -352,10 +352,9 @@ class Sandbox:
         """Start a child that dies with us, in a group of its own: Ctrl-C in the terminal reaches the sandbox only."""
         if name in self._processes and self._processes[name].poll() is None:
             raise SandboxError(f"{name}: runs already (pid {self._processes[name].pid}): end it first")
+        quiet = subprocess.DEVNULL
         with (self.dir / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*LEASH, *argv], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
-            )
+            process = subprocess.Popen([*LEASH, *argv], env=env, stdin=quiet, stdout=log, stderr=log, process_group=0)
         self._processes[name] = process
         return process.pid
 
@@ -395,7 +394,3 @@ class Sandbox:
 def _search_path() -> str:
     """PATH, and where daemons are: not on the PATH of an ordinary user."""
     return f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

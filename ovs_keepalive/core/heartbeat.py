@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -79,9 +80,10 @@ class Register:
     pmds: dict[ThreadId, Pmd]  # replaced as a whole, never changed in place
     vswitchd: Vswitchd
     history: tuple[Transition, ...]  # newest last
+    version: int  # another number for each change of a state or cause
 
 
-EMPTY = Register({}, vswitchd.UNKNOWN, ())
+EMPTY = Register({}, vswitchd.UNKNOWN, (), 0)
 
 
 def judge(register: Register, looks: Looks, settings: Settings, interval: float, period: float) -> Register:
@@ -106,7 +108,8 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
     pmds, process = _hand_over(pmds, process, looks.now, settings)
     news = tuple(_transitions(register, pmds, process, looks.now))
     history = (register.history + news)[-HISTORY:] if news else register.history
-    return Register(pmds, process, history)
+    version = register.version + (bool(news) or _retold(register, pmds, process))
+    return Register(pmds, process, history, version)
 
 
 def wants_rxqs(register: Register, interval: float, now: float) -> bool:
@@ -124,8 +127,8 @@ def wants_rxqs(register: Register, interval: float, now: float) -> bool:
     return False
 
 
-def next_look(register: Register, interval: float) -> float | None:
-    """Monotonic time at which a fresh look could move a state; None when nothing is near."""
+def next_look(register: Register, interval: float) -> float:
+    """Monotonic time at which a fresh look could move a state; infinite when nothing is near."""
     times = []
     for pmd in register.pmds.values():
         if pmd.quiet <= 0.0 or not pmd.rxqs or pmd.id.process != register.vswitchd.process:
@@ -136,7 +139,7 @@ def next_look(register: Register, interval: float) -> float | None:
             times.append(pmd.compared + GONE_AFTER * interval - pmd.quiet)
         elif pmd.state is not State.GONE:
             times.append(pmd.compared + interval - pmd.quiet)
-    return min(times, default=None)
+    return min(times, default=math.inf)
 
 
 def suspects(register: Register) -> frozenset[int]:
@@ -212,6 +215,17 @@ def _hand_over(
             process = process._replace(state=VswitchdState.RUNNING, since=now, witness=witness)
         return present, process._replace(deadline=None)
     return {id: pmd for id, pmd in pmds.items() if id in present or pmd.state is not State.UNUSED}, process
+
+
+def _retold(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd) -> bool:
+    """Whether something else than a state is news: a cause, a silence first noted, a thread that came or went."""
+    before = register.pmds
+    return (
+        process.noted != register.vswitchd.noted
+        or process.culprit != register.vswitchd.culprit
+        or pmds.keys() != before.keys()
+        or any(pmd.cause is not before[id].cause for id, pmd in pmds.items())
+    )
 
 
 def _transitions(

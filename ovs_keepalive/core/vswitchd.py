@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ovs_keepalive.core import observe
 from ovs_keepalive.core.model import (
     Looks,
     MainLook,
@@ -105,13 +106,16 @@ def _main(
     return was.state, was.witness, was.culprit
 
 
-def blind(looks: Looks) -> tuple[str, ...]:
-    """What could not be looked at, a line each."""
-    lines = [
-        f"{what}: {look.why}"
-        for what, look in (("threads", looks.threads), ("iterations", looks.counters), ("rxqs", looks.rxqs))
-        if isinstance(look, NotSeen)
-    ]
+def blind(looks: Looks, before: tuple[str, ...]) -> tuple[str, ...]:
+    """What cannot be seen, a line each. before: the lines so far, of which those stay that nothing new was seen of."""
+    lines = []
+    for what, look in (("threads", looks.threads), ("iterations", looks.counters), ("rxqs", looks.rxqs)):
+        if look is None:
+            lines += [line for line in before if line.startswith(f"{what}:")]
+        elif isinstance(look, NotSeen):
+            lines.append(f"{what}: {look.why}")
+        elif look is looks.counters and (cores := observe.shared_cores(looks.counters.value)):
+            lines.append(f"iterations: PMDs of several datapaths share cores {cores}, /proc cannot tell which is which")
     if looks.main is not None and looks.main.silent >= NOTED:
-        lines.append(f"iterations: vswitchd's main thread has not answered for {looks.main.silent:.0f} s")
+        lines.append(f"main thread: no answer for {looks.main.silent:.0f} s")
     return tuple(lines)

@@ -66,8 +66,11 @@ class AppctlClient:
         self._send()
 
     def receive(self) -> str | None:
-        """The reply's text; None while it is not all there. Raises NoAnswer or Refused."""
-        if self._socket is None or not self.waiting:
+        """The reply's text; None while it is not all there, or none is due. Raises NoAnswer or Refused."""
+        if self._socket is None:
+            return None
+        if not self.waiting:
+            self._watch()
             return None
         self._send()
         try:
@@ -114,6 +117,17 @@ class AppctlClient:
             return  # the server does not read: poll tells when it does
         except OSError as error:
             raise self._failed(_words(error)) from error
+
+    def _watch(self) -> None:
+        """Between two requests only the end of the connection can come; anything else is no answer to anything."""
+        try:
+            if self._socket is not None:
+                self._socket.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:  # reset by its peer: an end like any other
+            self.close()
+        self.close()
 
     def _reply(self) -> str | None:
         if not self._received.rstrip().endswith(b"}"):

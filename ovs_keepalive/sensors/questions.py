@@ -32,6 +32,15 @@ class Answers(NamedTuple):
     counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came in."""
+        return self.counters is None and self.rxqs is None
+
+    def or_else(self, other: Answers) -> Answers:
+        """These, and the other's where these have none."""
+        return Answers(self.counters or other.counters, self.rxqs or other.rxqs)
+
 
 class Questions:
     """The conversation with the main thread of one vswitchd process, over one connection."""
@@ -51,8 +60,8 @@ class Questions:
         self._client.close()
 
     def fileno(self) -> int | None:
-        """The descriptor to poll for an answer that is owed."""
-        return self._client.fileno() if self._client.waiting else None
+        """The descriptor to poll for answers, and for the end of the connection."""
+        return self._client.fileno()
 
     @property
     def sending(self) -> bool:
@@ -83,8 +92,6 @@ class Questions:
 
     def receive(self, now: Moment) -> Answers:
         """Take in what has come by now."""
-        if not self._client.waiting:
-            return Answers()
         try:
             text = self._client.receive()
         except NoAnswer as error:
