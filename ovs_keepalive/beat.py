@@ -24,7 +24,7 @@ from ovs_keepalive.core.model import (
     ThreadLook,
 )
 from ovs_keepalive.formats import procfs
-from ovs_keepalive.sensors.questions import Kind, Questions
+from ovs_keepalive.sensors.questions import Answers, Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 
@@ -74,6 +74,7 @@ class Beat:
     _next_tick: float
     _last_look: float  # when /proc was looked at …
     _read_all: float  # … and when every thread was read
+    _seen: Seen[tuple[ThreadLook, ...]] | NotSeen | None  # threads looked at, to be judged with the next answer
     _soon: float  # when a fresh look could move a state
     _posted: float
     _told: tuple[object, ...]  # what the last snapshot said, as far as a change of it is news
@@ -176,7 +177,7 @@ class Beat:
         if self._process is None:
             looks = Looks(now, None, ended)
         else:
-            looks = self._look(now, self._process, ended, due)
+            looks = self._look(now, self._process, ended, due, rung)
             if looks.main is None:
                 return  # asked, and nothing has come yet
         self._register = heartbeat.judge(self._register, looks, self._settings, self._effective, self._period)
@@ -204,18 +205,19 @@ class Beat:
         self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
         self._process = process
         self._threads.attach(process)
-        self._read_all = 0.0
+        self._read_all, self._seen = 0.0, None
 
-    def _look(self, now: Moment, process: ProcessId, ended: Ended | None, due: bool) -> Looks:
+    def _look(
+        self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, rung: frozenset[int]
+    ) -> Looks:
         """What this turn brings; without a main look it brings nothing yet."""
         questions = self._questions
         assert questions is not None
-        answers = questions.receive(now)
-        threads = None
+        answers = questions.receive(now) if questions.fileno() in rung else Answers()
         if due:
             self._last_look = now.mono
             self._looks += 1
-            threads = self._look_at_threads(now, questions.silent(now.mono) > self._period / 2)
+            self._seen = self._look_at_threads(now, questions.silent(now.mono) > self._period / 2) or self._seen
             answers = answers.or_else(questions.ask(Kind.COUNTERS, now))
         if isinstance(answers.counters, NotSeen):
             self._looks_failed += 1
@@ -224,9 +226,10 @@ class Beat:
         silent = questions.silent(now.mono)
         if silent <= self._period / 2:
             silent = 0.0
-            if threads is None and ended is None and answers.is_empty:
+            if ended is None and answers.is_empty:
                 return Looks(now, process)
         main = MainLook(self._main_state(process) if silent else "S", silent, questions.answered)
+        threads, self._seen = self._seen, None
         return Looks(now, process, ended, main, threads, answers.counters, answers.rxqs)
 
     def _look_at_threads(self, now: Moment, silent: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen | None:
@@ -255,7 +258,7 @@ class Beat:
         self._register, self._blind, self._told = heartbeat.EMPTY, (), ()
         self._enabled_at, self._next_tick = now, now.mono
         self._last_look = self._read_all = self._posted = 0.0
-        self._soon = math.inf
+        self._soon, self._seen = math.inf, None
 
     def _adopt(self, settings: Settings, now: Moment) -> None:
         was, self._settings = self._settings, settings

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -73,6 +74,7 @@ class Daemon:
     def loop(self) -> int:
         """Watch until told to stop. 0 after a clean stop, 1 when the heartbeat failed."""
         log.info(f"ovs-keepalive {__version__}, database {self._options.remote}")
+        gc.freeze()  # what is imported by now lives as long as the daemon: no collection need walk it
         self._beat.start()
         try:
             while not self._stopping:

@@ -282,10 +282,15 @@ class Sandbox:
     def settings(self, **other_config: object) -> None:
         """Set keys of Open_vSwitch.other_config, named with _ for -; None removes one. Waits for nobody to obey."""
         wanted = {key.replace("_", "-"): value for key, value in other_config.items()}
-        texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in wanted.items()}
-        pairs = [[key, texts[key]] for key, value in wanted.items() if value is not None]
+        pairs = [
+            [key, str(value).lower() if isinstance(value, bool) else str(value)]
+            for key, value in wanted.items()
+            if value is not None
+        ]
         mutations = [["other_config", "delete", ["set", list(wanted)]], ["other_config", "insert", ["map", pairs]]]
-        self.transact({"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations})
+        [result] = self.transact({"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations})
+        if "error" in result:
+            raise SandboxError(f"other_config: {result['error']}: {result.get('details')}")
 
     def linger(self, seconds: float) -> None:
         """Let time pass; raise as soon as a process ends that nobody asked to end."""
@@ -383,12 +388,13 @@ class Sandbox:
         process.send_signal(number)
         if number in (signal.SIGSTOP, signal.SIGCONT):
             return 0
-        del self._processes[name]
         try:
-            return process.wait(10)
+            status = process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait(10)
+            status = process.wait(10)
+        del self._processes[name]
+        return status
 
 
 def _search_path() -> str:

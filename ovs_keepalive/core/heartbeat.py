@@ -93,6 +93,8 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
     """
     process = vswitchd.judge(register.vswitchd, looks, register.pmds.values(), settings)
     view = observe.view(looks, period)
+    if process is register.vswitchd and (steady := observe.all_steady(register.pmds, process.process, view)) is not None:
+        return Register(steady, process, register.history, register.version)
     pmds: dict[ThreadId, Pmd] = {}
     for pmd in _with_new_threads(register.pmds, looks):
         seen: Pmd | None = pmd

@@ -15,6 +15,7 @@ from ovs_keepalive.core.model import (
     Pmd,
     PmdBlock,
     PmdRxqs,
+    ProcessId,
     Seen,
     Shares,
     State,
@@ -60,14 +61,42 @@ def view(looks: Looks, period: float) -> View:
 def shared_cores(blocks: tuple[PmdBlock, ...]) -> tuple[int, ...]:
     """Cores polled for several userspace datapaths: /proc cannot tell whose PMD thread is whose."""
     cores = [block.core for block in blocks]
-    return tuple(sorted({core for core in cores if cores.count(core) > 1})) if len(set(cores)) < len(cores) else ()
+    return tuple(sorted({core for core in cores if cores.count(core) > 1}))
 
 
 def _blocks(blocks: tuple[PmdBlock, ...]) -> dict[int, PmdBlock]:
     by_core = {block.core: block for block in blocks}
-    for core in shared_cores(blocks):
-        del by_core[core]
+    if len(by_core) < len(blocks):
+        for core in shared_cores(blocks):
+            del by_core[core]
     return by_core
+
+
+def all_steady(pmds: Mapping[ThreadId, Pmd], process: ProcessId | None, view: View) -> dict[ThreadId, Pmd] | None:
+    """The PMDs after a look in which each of them did nothing but go on; None when there is more to it.
+
+    The common case, made cheap: what else a look can tell, and every change of a state, takes the long way.
+    """
+    blocks, at = view.blocks, view.counters_at
+    if blocks is None or view.threads is not None or view.rxqs is not None or len(blocks) != len(pmds):
+        return None
+    window_ends = at.mono - WINDOW
+    steady = {}
+    for id, pmd in pmds.items():
+        block = blocks.get(pmd.core)
+        if (
+            block is None
+            or block.iterations is None
+            or block.iterations == pmd.iterations
+            or (pmd.state is not State.ALIVE and pmd.state is not State.SLEEP)
+            or pmd.mark is None
+            or pmd.mark.at.mono <= window_ends
+            or pmd.quiet
+            or id.process != process
+        ):
+            return None
+        steady[id] = pmd._replace(iterations=block.iterations, progress=at, compared=at.mono)
+    return steady
 
 
 def new(thread: ThreadLook, at: Moment) -> Pmd:

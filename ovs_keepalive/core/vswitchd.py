@@ -31,6 +31,8 @@ UNKNOWN = Vswitchd(None, VswitchdState.GONE, Moment(0.0, 0), 0.0, 0.0, "no ovs-v
 def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) -> Vswitchd:
     """The process as it stands after these looks. pmds: as they were judged last."""
     now = looks.now
+    if _goes_on(was, looks):
+        return was
     pmds = tuple(pmds)
     if looks.ended is not None and was.process == looks.ended.process:
         was = _ended(was, looks.ended.orderly or _left_before(pmds, now), now, settings)
@@ -51,6 +53,18 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
     if state is was.state:
         return was._replace(silent=silent, noted=(was.noted or silent) if silent else 0.0)
     return was._replace(state=state, since=now, silent=silent, noted=silent, witness=witness, culprit=culprit)
+
+
+def _goes_on(was: Vswitchd, looks: Looks) -> bool:
+    return (
+        was.state is VswitchdState.RUNNING
+        and was.process == looks.process
+        and looks.ended is None
+        and not was.silent
+        and looks.main is not None
+        and looks.main.silent < NOTED
+        and looks.main.state != "T"
+    )
 
 
 def keeps_verdicts(vswitchd: Vswitchd, now: Moment) -> bool:
