@@ -182,13 +182,13 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _sandbox(options: argparse.Namespace) -> int:
-    from ovs_keepalive import sandbox
+    from ovs_keepalive import sandbox_verbs
 
     if options.command[:1] == ["fault"]:
         if len(options.command) != 3 or options.command[2] not in ("stop", "resume"):
             raise Problem("sandbox fault: needs a PMD and stop or resume: see ovs-keepalive sandbox --help", USAGE)
-        return sandbox.fault(options.command[1], options.command[2])
-    return sandbox.run(options.pmds, options.keep, options.command)
+        return sandbox_verbs.fault(options.command[1], options.command[2])
+    return sandbox_verbs.run(options.pmds, options.keep, options.command)
 
 
 def _remote(given: str | None, config: Config) -> str:

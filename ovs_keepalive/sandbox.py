@@ -282,11 +282,7 @@ class Sandbox:
     def settings(self, **other_config: object) -> None:
         """Set keys of Open_vSwitch.other_config, named with _ for -; None removes one. Waits for nobody to obey."""
         wanted = {key.replace("_", "-"): value for key, value in other_config.items()}
-        pairs = [
-            [key, str(value).lower() if isinstance(value, bool) else str(value)]
-            for key, value in wanted.items()
-            if value is not None
-        ]
+        pairs = [[k, v if isinstance(v, str) else str(v).lower()] for k, v in wanted.items() if v is not None]
         mutations = [["other_config", "delete", ["set", list(wanted)]], ["other_config", "insert", ["map", pairs]]]
         [result] = self.transact({"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations})
         if "error" in result:
@@ -326,10 +322,8 @@ class Sandbox:
         if self.max_sleep:  # pmd-sleep-max from 3.2 on
             words += [f"other_config:{key}={self.max_sleep}" for key in ("pmd-maxsleep", "pmd-sleep-max")]
         words += ["--", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy", "fail_mode=secure"]
-        if len(self.numa) <= PORTS_MAX:
-            ports = [(node, 1) for node in self.numa]
-        else:
-            ports = [(node, self.numa.count(node)) for node in sorted(set(self.numa))]
+        pmds_of = {node: self.numa.count(node) for node in self.numa}
+        ports = [(node, 1) for node in self.numa] if len(self.numa) <= PORTS_MAX else list(pmds_of.items())
         for number, (node, queues) in enumerate(ports):
             words += ["--", "add-port", "br0", f"p{number}", "--", "set", "interface", f"p{number}", "type=dummy-pmd"]
             words += [f"options:n_rxq={queues}", f"options:numa_id={node}"]

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of all tests: a sandbox, the same piece that `ovs-keepalive sandbox` shows to people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import NoReturn
+
+import pytest
+
+from ovs_keepalive.sandbox import Sandbox, missing
+
+
+def cannot(reason: str) -> NoReturn:
+    """This machine cannot do what the test needs: skipped, with the reason. CI's machine can do all of it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI's machine has to be able to do this: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def make_sandbox() -> Iterator[Callable[..., Sandbox]]:
+    """Makes sandboxes (arguments as of Sandbox), started; the end of the test is theirs."""
+    if reason := missing():
+        cannot(reason)
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Sandbox(**options))
+
+
+@pytest.fixture
+def sandbox(make_sandbox: Callable[..., Sandbox]) -> Sandbox:
+    """A started sandbox with two PMD threads, without the daemon."""
+    return make_sandbox()

@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Write down what a real ovs-vswitchd answers, and what /proc says of its PMD threads.
+
+usage: capture.py [--root CHROOT] [--proc DIR] OUT      (as root; takes about 30 s)
+
+It starts an Open vSwitch of its own, the one installed in CHROOT, and stops it again. Every reply goes into OUT byte
+for byte as it came over the control socket; an error reply into a file `*.error`.
+A CHROOT is made with: debootstrap --variant=minbase --include=openvswitch-switch SUITE CHROOT
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+WAIT_ALL = 0x40000000  # __WALL: also for threads that are not our children
+PROC_FILES = ("comm", "schedstat", "stat", "status", "syscall", "wchan")
+PERF, RXQ = ("dpif-netdev/pmd-perf-show", "-nh"), ("dpif-netdev/pmd-rxq-show",)
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+PACKET = "in_port(1),eth(src=50:54:00:00:00:01,dst=50:54:00:00:00:02),eth_type(0x1234)"
+
+
+class Switch:
+    """A private Open vSwitch with dummy datapath, below a directory of its own inside root."""
+
+    def __init__(self, root: Path, out: Path) -> None:
+        self.root, self.out = root, out
+        self.outer = Path(tempfile.mkdtemp(dir=root / "tmp"))
+        self.dir = f"/tmp/{self.outer.name}"  # noqa: S108  as the processes inside root see it
+        self.daemons: list[subprocess.Popen[bytes]] = []
+
+    def argv(self, *command: str) -> list[str]:
+        # A mount namespace of its own: the bind mount ends with the process.
+        script = 'root=$1; shift; [ "$root" = / ] || mount --bind /proc "$root/proc"; exec chroot "$root" "$@"'
+        return ["unshare", "--mount", "sh", "-ec", script, "sh", str(self.root), *command]
+
+    def env(self) -> dict[str, str]:
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        places = dict.fromkeys(("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"), self.dir)
+        return {"PATH": path, "LC_ALL": "C.UTF-8", **places}
+
+    def run(self, *command: str) -> None:
+        subprocess.run(self.argv(*command), env=self.env(), check=True, timeout=60)
+
+    def start(self) -> None:
+        self.run("ovsdb-tool", "create", f"{self.dir}/conf.db", SCHEMA)
+        self.daemon(
+            "ovsdb-server", f"{self.dir}/conf.db", f"--remote=punix:{self.dir}/db.sock", f"--unixctl={self.dir}/db.ctl"
+        )
+        until((self.outer / "db.sock").exists)
+        self.run("ovs-vsctl", "--no-wait", f"--db=unix:{self.dir}/db.sock", "init")
+        dummy = ("--enable-dummy=override", "--disable-system", "--dummy-numa=0,0,1,1")
+        self.daemon("ovs-vswitchd", f"unix:{self.dir}/db.sock", *dummy, f"--unixctl={self.dir}/v.ctl")
+        until((self.outer / "v.ctl").exists)
+
+    def daemon(self, name: str, *options: str) -> None:
+        command = self.argv(name, *options, f"--pidfile={self.dir}/{name}.pid", f"--log-file={self.dir}/{name}.log")
+        self.daemons.append(subprocess.Popen(command, env=self.env(), stderr=subprocess.DEVNULL))
+
+    def stop(self) -> None:
+        for daemon in reversed(self.daemons):
+            daemon.terminate()
+            daemon.wait(30)
+        shutil.rmtree(self.outer)
+
+    def vsctl(self, *command: str) -> None:
+        """Returns when vswitchd has done it."""
+        self.run("ovs-vsctl", "--timeout=30", f"--db=unix:{self.dir}/db.sock", *command)
+
+    def ask(self, *commands: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Send all commands at once; for each "result" or "error", and its text."""
+        replies: list[tuple[str, str]] = []
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
+            connection.connect(str(self.outer / "v.ctl"))
+            for number, (method, *params) in enumerate(commands):
+                connection.sendall(json.dumps({"id": number, "method": method, "params": params}).encode())
+            # Replies follow each other without anything in between.
+            pending, decoder = b"", json.JSONDecoder()
+            while len(replies) < len(commands):
+                chunk = connection.recv(65536)
+                if not chunk:
+                    raise ConnectionError("vswitchd closed the connection")
+                pending += chunk
+                with suppress(ValueError):  # until one is not complete yet
+                    while pending:
+                        reply, end = decoder.raw_decode(pending.decode())
+                        pending = pending.decode()[end:].encode()
+                        kind = "error" if reply["error"] is not None else "result"
+                        replies.append((kind, reply[kind]))
+        return replies
+
+    def write(self, name: str, *command: str) -> None:
+        self.write_reply(name, self.ask(command)[0])
+
+    def write_reply(self, name: str, reply: tuple[str, str]) -> None:
+        kind, text = reply
+        ending = "error" if kind == "error" else "txt"
+        (self.out / f"{name}.{ending}").write_text(text, newline="")
+
+    def write_both(self, name: str, *datapath: str) -> None:
+        self.write(f"perf-{name}", *PERF, *datapath)
+        self.write(f"rxq-{name}", *RXQ, *datapath)
+
+    def pmds(self) -> dict[str, Path]:
+        """/proc directory of each PMD thread, by its name."""
+        tasks = Path(f"/proc/{self.daemons[-1].pid}/task").iterdir()
+        names = {(task / "comm").read_text().strip(): task for task in tasks}
+        return {name: names[name] for name in sorted(names) if name.startswith("pmd-")}
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Wait for a condition; False when it did not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def write_proc(task: Path, proc: Path | None, case: str, state: str) -> None:
+    """Copy the files of a thread, all while it shows this state."""
+    if proc is None:
+        return
+    out = proc / case
+    out.mkdir(parents=True, exist_ok=True)
+
+    def copied() -> bool:
+        for name in PROC_FILES:
+            (out / name).write_bytes((task / name).read_bytes())
+        states = ((out / "stat").read_text().rpartition(")")[2].split()[0], (out / "status").read_text().split()[5])
+        return states == (state, state)
+
+    if not until(copied):
+        raise TimeoutError(f"{task} never showed state {state}")
+
+
+@contextmanager
+def held(tid: int) -> Iterator[None]:
+    """Stop one thread with ptrace(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+        if libc.ptrace(request, tid, None, None) < 0:
+            raise OSError(ctypes.get_errno(), f"ptrace of thread {tid}: {os.strerror(ctypes.get_errno())}")
+    os.waitpid(tid, WAIT_ALL)
+    try:
+        yield
+    finally:
+        libc.ptrace(PTRACE_DETACH, tid, None, None)
+
+
+def write_odd_name(proc: Path | None) -> None:
+    """The stat of a process whose name looks like the fields after it."""
+    if proc is not None:
+        (proc / "odd-name").mkdir(parents=True, exist_ok=True)
+        Path("/proc/self/comm").write_text("a) R (b) c")
+        (proc / "odd-name" / "stat").write_bytes(Path("/proc/self/stat").read_bytes())
+
+
+def capture(switch: Switch, proc: Path | None) -> None:
+    """One state of the switch after the other."""
+    switch.write("version", "version")
+    switch.write("list-commands", "list-commands")
+    switch.write_both("no-datapath")
+    switch.write("dump-dps-none", "dpctl/dump-dps")
+
+    bridge = ("set", "bridge", "br0", "datapath_type=dummy", "fail_mode=secure")
+    switch.vsctl("add-br", "br0", "--", *bridge)
+    switch.write_both("no-pmd")
+    switch.write("dump-dps", "dpctl/dump-dps")
+
+    switch.vsctl(
+        *("set", "Open_vSwitch", ".", "other_config:pmd-cpu-mask=0xf"),
+        *("--", "add-port", "br0", "p0", "--", "set", "interface", "p0", "type=dummy-pmd", "options:n_rxq=2"),
+        *("--", "add-port", "br0", "vhu-1.é/x", "--", "set", "interface", "vhu-1.é/x", "type=dummy-pmd"),
+        *("options:n_rxq=2", "options:numa_id=1", "other_config:pmd-rxq-affinity=1:3"),
+    )
+    switch.write_both("four-first")
+    switch.run("ovs-ofctl", "add-flow", f"unix:{switch.dir}/br0.mgmt", "actions=all")
+    switch.ask(*[("netdev-dummy/receive", "p0", PACKET)] * 100)
+    time.sleep(1)  # so that there is something to count
+    switch.write_both("four-polling")
+    until(lambda: has_cleared(switch))
+    first, *_ = switch.pmds().values()
+    write_proc(first, proc, "polling", "R")
+    with held(int(first.name)):
+        write_proc(first, proc, "held", "t")
+        switch.ask(("dpif-netdev/pmd-stats-clear",))
+        switch.write("perf-held", *PERF)
+
+    switch.vsctl("set", "Open_vSwitch", ".", "other_config:pmd-maxsleep=1000", "other_config:pmd-perf-metrics=true")
+    # For a while after the ports' change it says NOT AVAIL.
+    if not until(lambda: "NOT AVAIL" not in switch.ask(RXQ)[0][1]):
+        print(f"{switch.out}: pmd usage is still NOT AVAIL")
+    switch.write_both("four-sleeping")
+    if "dpif-netdev/pmd-sleep-show" in (switch.out / "list-commands.txt").read_text():
+        switch.write("sleep-show", "dpif-netdev/pmd-sleep-show")
+    switch.write("perf-histograms", PERF[0])
+    write_proc(first, proc, "sleeping", "S")
+
+    switch.vsctl(
+        *("--", "del-port", "vhu-1.é/x", "--", "set", "interface", "p0", "options:n_rxq=1"),
+        *("--", "clear", "Open_vSwitch", ".", "other_config", "--", "set", "Open_vSwitch", "."),
+        "other_config:pmd-cpu-mask=0x3",
+    )
+    time.sleep(0.5)  # the PMD without rxqs goes to sleep
+    switch.write_both("no-rxq")
+    unused = [name for name in switch.pmds() if name[5:7] not in rxq_cores(switch)]
+    write_proc(switch.pmds()[unused[0]], proc, "no-rxq", "S")
+
+    switch.ask(("dpctl/add-dp", "dummy@other"))
+    switch.write_both("several")
+    switch.write("dump-dps-several", "dpctl/dump-dps")
+    switch.write_both("several-typed", "dummy@ovs-dummy")
+    switch.write_both("several-named", "ovs-dummy")
+    switch.write_both("several-without-pmd", "other")
+
+
+def has_cleared(switch: Switch) -> bool:
+    """Whether the reply right after pmd-stats-clear shows a PMD without counts."""
+    # Sent together: a PMD that has not iterated in between has not cleared its counters yet.
+    reply = switch.ask(("dpif-netdev/pmd-stats-clear",), PERF)[1]
+    switch.write_reply("perf-cleared", reply)
+    return "duration: 0.000 s\n\npmd thread" in reply[1]
+
+
+def rxq_cores(switch: Switch) -> set[str]:
+    """Cores, two digits each, of the PMDs that poll an rxq."""
+    blocks = switch.ask(RXQ)[0][1].split("pmd thread numa_id ")[1:]
+    return {block.split()[2].rstrip(":").zfill(2) for block in blocks if "port:" in block}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), metavar="CHROOT", help="where Open vSwitch is installed"
+    )
+    parser.add_argument("--proc", type=Path, metavar="DIR", help="where the /proc texts go; needs Open vSwitch 3.1")
+    parser.add_argument("out", type=Path, metavar="OUT", help="where the replies go")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_odd_name(args.proc)
+    with ExitStack() as stack:
+        switch = Switch(args.root.resolve(), args.out)
+        stack.callback(switch.stop)
+        switch.start()
+        capture(switch, args.proc)
+
+
+if __name__ == "__main__":
+    main()

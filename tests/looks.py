@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vswitchd with PMD threads on a simulated clock, and a watcher that looks at it as the beat does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ovs_keepalive.core import heartbeat
+from ovs_keepalive.core.heartbeat import Register
+from ovs_keepalive.core.model import (
+    NEVER,
+    Cause,
+    CloseLook,
+    Ended,
+    Looks,
+    MainLook,
+    Moment,
+    NotSeen,
+    Pmd,
+    PmdBlock,
+    PmdRxqs,
+    ProcessId,
+    Rxq,
+    Seen,
+    Settings,
+    Snapshot,
+    State,
+    ThreadId,
+    ThreadLook,
+    Vswitchd,
+    VswitchdState,
+)
+
+WALL_MS = 1_700_000_000_000  # epoch milliseconds at monotonic 0
+WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
+BAD = (State.MISSING, State.DEAD, State.GONE)
+SETTINGS = Settings(enabled=True, interval=1.0, max_main_share=0.01, restart_deadline=60.0, hung_after=60.0)
+FIRST = ProcessId(100, 1000)
+SECOND = ProcessId(200, 2000)
+
+# How a PMD thread looks that finishes no iteration, as measured on real ones (pmd-signals, section 2).
+FAULTS: dict[Cause, dict[str, Any]] = {
+    Cause.STOPPED: {"state": "T", "runs": 0.0, "wchan": "do_signal_stop", "syscall": "-1"},
+    Cause.TRACED: {"state": "t", "runs": 0.0, "wchan": "ptrace_stop", "syscall": "-1", "tracer": "gdb (pid 12)"},
+    Cause.BLOCKED: {"state": "S", "runs": 0.0, "wchan": "__do_sys_pause", "syscall": "34"},
+    Cause.UNINTERRUPTIBLE: {"state": "D", "runs": 0.0, "wchan": "kernel_clone", "syscall": "58"},
+    Cause.FROZEN: {"state": "S", "runs": 0.0, "wchan": "get_signal", "syscall": "-1"},
+    Cause.STARVED: {"state": "R", "runs": 0.0},
+    Cause.SPINNING: {"state": "R", "runs": 0.97},
+}
+HEALTHY: dict[str, Any] = {"state": "R", "runs": 0.9, "wchan": "0", "syscall": "running", "tracer": ""}
+# Where OVS itself parks a PMD: without rxqs, and while its only port is reconfigured.
+PARKED: dict[str, Any] = {"state": "S", "runs": 0.0, "wchan": "poll_schedule_timeout", "syscall": "7"}
+
+
+@dataclass(eq=False)
+class Worker:
+    """One PMD thread as it really is; what is seen of it is made from this."""
+
+    core: int
+    tid: int
+    number: int  # the N of id:N, never used twice in a process
+    process: ProcessId = FIRST
+    start: int = 5000
+    rxqs: tuple[Rxq, ...] = ()
+    exists: bool = True  # in /proc
+    counted: bool = True  # by vswitchd
+    works: bool = True  # finishes iterations
+    sleeps: float = 0.0  # part of the iterations
+    rate: float = 100_000.0  # iterations a second
+    state: str = "R"
+    runs: float = 0.9  # part of the time
+    wchan: str = "0"
+    syscall: str = "running"
+    tracer: str = ""
+    iterations: float = 0.0
+    slept: float = 0.0
+    run: float = 0.0  # seconds
+
+    @property
+    def id(self) -> ThreadId:
+        return ThreadId(self.process, self.tid, self.start)
+
+    @property
+    def name(self) -> str:
+        return f"pmd-c{self.core:02d}/id:{self.number}"
+
+    def shows(self, **fields: Any) -> None:
+        """Look like this from now on."""
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def fails(self, cause: Cause) -> None:
+        """Finish no more iterations."""
+        self.works = False
+        self.shows(**HEALTHY, **{}) if cause not in FAULTS else self.shows(**{**HEALTHY, **FAULTS[cause]})
+
+    def parks(self) -> None:
+        """Rest in poll(2), as OVS lets a PMD do."""
+        self.works = False
+        self.shows(**{**HEALTHY, **PARKED})
+
+    def recovers(self) -> None:
+        """Work again."""
+        self.works = True
+        self.shows(**HEALTHY)
+
+    def passes(self, seconds: float) -> None:
+        """Time goes by."""
+        if self.works and self.exists:
+            self.iterations += self.rate * seconds
+            self.slept += self.rate * seconds * self.sleeps
+        self.run += self.runs * seconds
+
+
+class Change(NamedTuple):
+    """One change of a state, SLEEP and UNUSED included."""
+
+    at: float
+    state: State
+
+
+@dataclass(eq=False)
+class Scene:
+    """A vswitchd, its PMD threads and their watcher. Time goes by in run(), and nowhere else."""
+
+    cores: int = 2
+    interval: float = 1.0
+    latency: float = 0.0005  # seconds that the main thread takes for an answer
+    settings: Settings = SETTINGS
+    now: float = 1000.0
+    wall_ms: int = WALL_MS
+    register: Register = heartbeat.EMPTY
+    workers: list[Worker] = field(default_factory=list)
+    process: ProcessId | None = FIRST
+    answers: bool = True  # the main thread
+    main_state: str = "S"
+    privileged: bool = True  # may read syscall and wchan
+    blind: str = ""  # why the counters cannot be read
+    rxqs_blind: str = ""  # why the rxqs cannot be read
+    changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
+    registers: list[tuple[float, Register]] = field(default_factory=list)  # all in which a state changed
+
+    def __post_init__(self) -> None:
+        self._next_tick = self.now
+        self._last_look = self._read_all = float("-inf")
+        self._asked: tuple[str, float] | None = None
+        self._answered = False
+        self._ended: Ended | None = None
+        self._last: dict[ThreadId, ThreadLook] = {}
+        self._numbers = 5
+        self.begin()
+
+    def begin(self) -> None:
+        """Let one PMD a core work, until the watcher knows it."""
+        for core in range(self.cores):
+            self.add(core)
+        self.run(max(3 * self.interval, 0.1))
+        assert all(self.state(worker) is State.ALIVE for worker in self.workers)
+
+    # --- what happens --------------------------------------------------------------------------
+
+    def add(self, core: int, rxqs: int = 1, **fields: Any) -> Worker:
+        """Start one more PMD thread."""
+        self._numbers += 1
+        queues = tuple(Rxq(f"vhu{core}", queue) for queue in range(rxqs))
+        process = self.process or FIRST
+        worker = Worker(core, 18000 + self._numbers, self._numbers, process=process, rxqs=queues)
+        worker.shows(**fields)
+        self.workers.append(worker)
+        return worker
+
+    def ends(self, orderly: bool) -> None:
+        """Let the process end. orderly: it removes its pidfile first."""
+        assert self.process is not None
+        self._ended = Ended(self.process, orderly)
+        self.process, self._asked, self._answered = None, None, False
+        self._gone = [worker for worker in self.workers]
+        self.workers.clear()
+        self.turn()
+
+    def starts(self, process: ProcessId = SECOND) -> None:
+        """Let another process start; it has no PMD threads yet."""
+        self.process, self._asked, self._answered, self.answers = process, None, False, True
+
+    def oversleeps(self, seconds: float) -> None:
+        """Let the daemon not be scheduled, while everything else goes on."""
+        self._pass(seconds)
+        self.turn()
+
+    def retunes(self, interval: float) -> None:
+        """Ask for another interval."""
+        self.interval = interval
+        self._next_tick = min(self._next_tick, self.now + self.period)
+
+    # --- the watcher ---------------------------------------------------------------------------
+
+    @property
+    def period(self) -> float:
+        return max(0.002, min(self.interval / 5, 1.0))
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.now, self.wall_ms + round(self.now * 1000))
+
+    def run(self, seconds: float) -> None:
+        """Let time go by."""
+        until = self.now + seconds
+        while (wake := self._next_wake()) <= until:
+            self._pass(max(wake - self.now, 0.0))
+            self.turn()
+        self._pass(until - self.now)
+
+    def turn(self) -> None:
+        """Look and judge once, now."""
+        now, process = self.moment, self.process
+        tick, soon = self.now >= self._next_tick, self._soon()
+        due = tick or (soon is not None and self.now >= soon)
+        if tick:
+            self._next_tick += self.period * ((self.now - self._next_tick) // self.period + 1)
+        ended, self._ended = self._ended, None
+        before = self.register
+        looks = Looks(now, None, ended) if process is None else self._looks(now, process, ended, due)
+        self.register = heartbeat.judge(before, looks, self.settings, self.interval, self.period)
+        wants = process is not None and self._asked is None
+        if wants and heartbeat.wants_rxqs(self.register, self.interval, self.now):
+            self._asked = ("rxqs", self.now)
+        self._note(before)
+
+    def _looks(self, now: Moment, process: ProcessId, ended: Ended | None, due: bool) -> Looks:
+        counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
+        rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
+        threads = None
+        if self._asked is not None and self._answer_at() <= self.now:
+            kind, self._asked, self._answered = self._asked[0], None, True
+            if kind == "rxqs":
+                rxqs = NotSeen(now, self.rxqs_blind) if self.rxqs_blind else Seen(now, self._rxqs())
+            else:
+                counters = NotSeen(now, self.blind) if self.blind else Seen(now, self._blocks())
+        if due:
+            silent = self._silence() > self.period / 2
+            self._last_look = self.now
+            anew = silent or self.now - self._read_all >= min(self.interval, 1.0)
+            if anew:
+                self._read_all = self.now
+            closely = frozenset(id.tid for id in self.register.pmds) if silent else heartbeat.suspects(self.register)
+            threads = Seen(now, tuple(self._thread(worker, anew, closely) for worker in self._living(process)))
+            self._asked = self._asked or ("counters", self.now)
+        overdue = self._silence() if self._silence() > self.period / 2 else 0.0
+        main = MainLook(self.main_state if overdue else "S", overdue, self._answered)
+        return Looks(now, process, ended, main, threads, counters, rxqs)
+
+    def _living(self, process: ProcessId) -> Iterable[Worker]:
+        return (worker for worker in self.workers if worker.exists and worker.process == process)
+
+    def _thread(self, worker: Worker, anew: bool, closely: frozenset[int]) -> ThreadLook:
+        suspect = worker.tid in closely
+        if worker.id not in self._last or anew or suspect:
+            readable = self.privileged
+            self._last[worker.id] = ThreadLook(
+                at=self.now,
+                id=worker.id,
+                name=worker.name,
+                core=worker.core,
+                state=worker.state,
+                run_ns=round(worker.run * 1e9),
+                wait_ns=0,
+                cpus=frozenset({worker.core}),
+                voluntary=0,
+                involuntary=0,
+                close=CloseLook(worker.syscall if readable else None, worker.wchan if readable else None, worker.tracer)
+                if suspect
+                else None,
+            )
+        return self._last[worker.id]
+
+    def _blocks(self) -> tuple[PmdBlock, ...]:
+        return tuple(
+            block(worker.core, int(worker.iterations), sleep=int(worker.slept))
+            for worker in self.workers
+            if worker.counted
+        )
+
+    def _rxqs(self) -> tuple[PmdRxqs, ...]:
+        return tuple(PmdRxqs("", 0, worker.core, worker.rxqs) for worker in self.workers if worker.counted)
+
+    def _silence(self) -> float:
+        return 0.0 if self._asked is None else self.now - self._asked[1]
+
+    def _answer_at(self) -> float:
+        if self._asked is None or not self.answers:
+            return float("inf")
+        return self._asked[1] + self.latency
+
+    def _soon(self) -> float | None:
+        soon = heartbeat.next_look(self.register, self.interval)
+        return None if soon is None else max(soon, self._last_look + self.period / 4)
+
+    def _next_wake(self) -> float:
+        soon = self._soon()
+        wakes = [self._next_tick, self._answer_at(), *([soon] if soon is not None else [])]
+        return max(min(wakes), self.now)
+
+    def _pass(self, seconds: float) -> None:
+        self.now += seconds
+        for worker in self.workers:
+            worker.passes(seconds)
+
+    def _note(self, before: Register) -> None:
+        changed = before.vswitchd.state is not self.register.vswitchd.state or before.pmds.keys() != (
+            self.register.pmds.keys()
+        )
+        for id, pmd in self.register.pmds.items():
+            if id not in before.pmds or before.pmds[id].state is not pmd.state:
+                changed = True
+                self.changes.setdefault(id, []).append(Change(self.now, pmd.state))
+        if changed:
+            self.registers.append((self.now, self.register))
+
+    # --- what is said --------------------------------------------------------------------------
+
+    def pmd(self, worker: Worker) -> Pmd:
+        """What is known of it."""
+        return self.register.pmds[worker.id]
+
+    def state(self, worker: Worker) -> State | None:
+        """Its state; None when it is not, or no more, known."""
+        return self.register.pmds[worker.id].state if worker.id in self.register.pmds else None
+
+    def states(self, worker: Worker, since: float = 0.0) -> list[State]:
+        """All the states that it came into, in their order."""
+        return [change.state for change in self.changes.get(worker.id, []) if change.at >= since]
+
+    def when(self, worker: Worker, state: State) -> float:
+        """When it first came into this state after it last was well."""
+        found = float("nan")
+        for change in self.changes[worker.id]:
+            if change.state in WELL or (change.state is state and found != found):
+                found = change.at if change.state is state else float("nan")
+        return found
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the publishers would get."""
+        pmds = tuple(sorted(self.register.pmds.values(), key=lambda pmd: (pmd.core, pmd.id.tid)))
+        return snapshot(
+            pmds, at=self.moment, effective=self.interval, vswitchd=self.register.vswitchd, history=self.register.history
+        )
+
+
+# --- nouns, with values that a test need not name ----------------------------------------------
+
+
+def block(core: int, iterations: int | None, sleep: int | None = 0, datapath: str = "") -> PmdBlock:
+    """One PMD of pmd-perf-show."""
+    idle = None if iterations is None or sleep is None else iterations
+    return PmdBlock(datapath, 0, core, iterations, 0, idle, sleep, 0, 0)
+
+
+def thread(core: int = 3, tid: int = 18003, number: int = 8, at: float = 1000.0, **fields: Any) -> ThreadLook:
+    """One PMD thread as /proc shows it."""
+    start = fields.pop("start", 5000)
+    process = fields.pop("process", FIRST)
+    look = ThreadLook(
+        at=at,
+        id=ThreadId(process, tid, start),
+        name=f"pmd-c{core:02d}/id:{number}",
+        core=core,
+        state="R",
+        run_ns=0,
+        wait_ns=0,
+        cpus=frozenset({core}),
+        voluntary=0,
+        involuntary=0,
+    )
+    return look._replace(**fields)
+
+
+def pmd(core: int = 3, number: int = 8, **fields: Any) -> Pmd:
+    """What is known of one PMD that is well, unless said otherwise."""
+    look = thread(core, 18000 + core, number, process=fields.pop("process", FIRST))
+    known = Pmd(
+        id=look.id,
+        name=look.name,
+        core=core,
+        numa=0,
+        state=State.ALIVE,
+        since=Moment(1000.0, WALL_MS),
+        cause=Cause.NONE,
+        cause_since=Moment(1000.0, WALL_MS),
+        witness="",
+        progress=Moment(1000.0, WALL_MS),
+        iterations=1,
+        quiet=0.0,
+        compared=1000.0,
+        rxqs=(Rxq("vhu0", 0),),
+        rxqs_at=1000.0,
+        look=look,
+        base=look,
+        vanished_at=None,
+        mark=None,
+        mark_look=look,
+        shares=None,
+        misses=0,
+        longest=0.0,
+    )
+    return known._replace(**fields)
+
+
+def unknown_pmd(**fields: Any) -> Pmd:
+    """A PMD of which nothing is known but that its thread exists."""
+    bare = thread()._replace(run_ns=None, wait_ns=None, cpus=None, voluntary=None, involuntary=None)
+    nothing: dict[str, Any] = {
+        "numa": None,
+        "progress": NEVER,
+        "iterations": None,
+        "rxqs": None,
+        "rxqs_at": 0.0,
+        "look": bare,
+        "base": bare,
+        "mark_look": bare,
+    }
+    return pmd(**{**nothing, **fields})
+
+
+def running(process: ProcessId | None = FIRST, **fields: Any) -> Vswitchd:
+    """A vswitchd that answers, unless said otherwise."""
+    known = Vswitchd(process, VswitchdState.RUNNING, Moment(900.0, WALL_MS), 0.0, 0.0, "answers", "", None)
+    return known._replace(**fields)
+
+
+def snapshot(pmds: Iterable[Pmd] = (), **fields: Any) -> Snapshot:
+    """One beat's verdict: all is well, unless said otherwise."""
+    values: dict[str, Any] = {
+        "seq": 1,
+        "at": Moment(1000.0, WALL_MS),
+        "settings": SETTINGS,
+        "effective": 1.0,
+        "enabled_at": Moment(900.0, WALL_MS - 100_000),
+        "vswitchd": running(),
+        "pmds": tuple(pmds),
+        "history": (),
+        "blind": (),
+        "look_cost": 0.0001,
+        "blind_seconds": 0.0,
+        "looks": 10,
+        "looks_failed": 0,
+    }
+    return Snapshot(**{**values, **fields})
