@@ -95,7 +95,7 @@ class Worker:
     def fails(self, cause: Cause) -> None:
         """Finish no more iterations."""
         self.works = False
-        self.shows(**HEALTHY, **{}) if cause not in FAULTS else self.shows(**{**HEALTHY, **FAULTS[cause]})
+        self.shows(**{**HEALTHY, **FAULTS[cause]})
 
     def parks(self) -> None:
         """Rest in poll(2), as OVS lets a PMD do."""
@@ -177,7 +177,6 @@ class Scene:
         assert self.process is not None
         self._ended = Ended(self.process, orderly)
         self.process, self._asked, self._answered = None, None, False
-        self._gone = [worker for worker in self.workers]
         self.workers.clear()
         self.turn()
 
@@ -334,19 +333,20 @@ class Scene:
         return [change.state for change in self.changes.get(worker.id, []) if change.at >= since]
 
     def when(self, worker: Worker, state: State) -> float:
-        """When it first came into this state after it last was well."""
-        found = float("nan")
-        for change in self.changes[worker.id]:
-            if change.state in WELL or (change.state is state and found != found):
-                found = change.at if change.state is state else float("nan")
-        return found
+        """When it last came into this state."""
+        return next(change.at for change in reversed(self.changes[worker.id]) if change.state is state)
 
     @property
     def snapshot(self) -> Snapshot:
         """What the publishers would get."""
         pmds = tuple(sorted(self.register.pmds.values(), key=lambda pmd: (pmd.core, pmd.id.tid)))
+        register = self.register
         return snapshot(
-            pmds, at=self.moment, effective=self.interval, vswitchd=self.register.vswitchd, history=self.register.history
+            pmds,
+            at=self.moment,
+            effective=self.interval,
+            vswitchd=register.vswitchd,
+            history=register.history,
         )
 
 
