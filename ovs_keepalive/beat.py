@@ -170,15 +170,15 @@ class Beat:
         due = self._is_due(now.mono)
         if not due and not rung:
             return
-        ended = None
+        ended, other = None, False
         if due or self._who.fileno() in rung:
             found, ended = self._who.look(now)
-            self._turn_to(found)
+            other = self._turn_to(found)
         if self._process is None:
             looks = Looks(now, None, ended)
         else:
             looks = self._look(now, self._process, ended, due, rung)
-            if looks.main is None:
+            if looks.main is None and not other:
                 return  # asked, and nothing has come yet
         self._register = heartbeat.judge(self._register, looks, self._settings, self._effective, self._period)
         self._soon = heartbeat.next_look(self._register, self._effective)
@@ -193,19 +193,20 @@ class Beat:
             return True
         return now >= self._soon and now >= self._last_look + self._period / 4
 
-    def _turn_to(self, found: Seen[Process] | NotSeen) -> None:
-        """Look at this process from now on."""
+    def _turn_to(self, found: Seen[Process] | NotSeen) -> bool:
+        """Look at this process from now on; True if it is another one."""
         process = found.value.id if isinstance(found, Seen) else None
         if isinstance(found, NotSeen):
             self._blind = (found.why,)
         if process == self._process:
-            return
+            return False
         if self._questions is not None:
             self._questions.close()
         self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
         self._process = process
         self._threads.attach(process)
         self._read_all, self._seen = 0.0, None
+        return True
 
     def _look(
         self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, rung: frozenset[int]
@@ -226,8 +227,8 @@ class Beat:
         silent = questions.silent(now.mono)
         if silent <= self._period / 2:
             silent = 0.0
-            if ended is None and answers.is_empty:
-                return Looks(now, process)
+            if answers.is_empty:
+                return Looks(now, process, ended)
         main = MainLook(self._main_state(process) if silent else "S", silent, questions.answered)
         threads, self._seen = self._seen, None
         return Looks(now, process, ended, main, threads, answers.counters, answers.rxqs)

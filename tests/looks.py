@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -141,14 +142,16 @@ class Scene:
     blind: str = ""  # why the counters cannot be read
     rxqs_blind: str = ""  # why the rxqs cannot be read
     changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
-    registers: list[tuple[float, Register]] = field(default_factory=list)  # all in which a state changed
+    registers: list[Register] = field(default_factory=list)  # all that told something new
 
     def __post_init__(self) -> None:
         self._next_tick = self.now
         self._last_look = self._read_all = float("-inf")
+        self._soon = math.inf
         self._asked: tuple[str, float] | None = None
         self._answered = False
         self._ended: Ended | None = None
+        self._seen: Seen[tuple[ThreadLook, ...]] | None = None
         self._last: dict[ThreadId, ThreadLook] = {}
         self._numbers = 5
         self.begin()
@@ -176,13 +179,14 @@ class Scene:
         """Let the process end. orderly: it removes its pidfile first."""
         assert self.process is not None
         self._ended = Ended(self.process, orderly)
-        self.process, self._asked, self._answered = None, None, False
+        self._turn_to(None)
         self.workers.clear()
         self.turn()
 
     def starts(self, process: ProcessId = SECOND) -> None:
         """Let another process start; it has no PMD threads yet."""
-        self.process, self._asked, self._answered, self.answers = process, None, False, True
+        self._turn_to(process)
+        self.answers = True
 
     def oversleeps(self, seconds: float) -> None:
         """Let the daemon not be scheduled, while everything else goes on."""
@@ -214,24 +218,33 @@ class Scene:
 
     def turn(self) -> None:
         """Look and judge once, now."""
-        now, process = self.moment, self.process
-        tick, soon = self.now >= self._next_tick, self._soon()
-        due = tick or (soon is not None and self.now >= soon)
-        if tick:
-            self._next_tick += self.period * ((self.now - self._next_tick) // self.period + 1)
+        now, before = self.moment, self.register
+        due = self._is_due()
         ended, self._ended = self._ended, None
-        before = self.register
-        looks = Looks(now, None, ended) if process is None else self._looks(now, process, ended, due)
+        looks = Looks(now, None, ended) if self.process is None else self._look(now, self.process, due)
+        if looks is None:
+            return
         self.register = heartbeat.judge(before, looks, self.settings, self.interval, self.period)
-        wants = process is not None and self._asked is None
+        self._soon = heartbeat.next_look(self.register, self.interval)
+        wants = self.process is not None and self._asked is None
         if wants and heartbeat.wants_rxqs(self.register, self.interval, self.now):
             self._asked = ("rxqs", self.now)
         self._note(before)
 
-    def _looks(self, now: Moment, process: ProcessId, ended: Ended | None, due: bool) -> Looks:
+    def _turn_to(self, process: ProcessId | None) -> None:
+        self.process, self._asked, self._answered, self._seen = process, None, False, None
+        self._read_all = float("-inf")
+
+    def _is_due(self) -> bool:
+        if self.now >= self._next_tick:
+            self._next_tick += self.period * ((self.now - self._next_tick) // self.period + 1)
+            return True
+        return self.now >= self._soon and self.now >= self._last_look + self.period / 4
+
+    def _look(self, now: Moment, process: ProcessId, due: bool) -> Looks | None:
+        """What this turn brings; None: nothing yet."""
         counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
         rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
-        threads = None
         if self._asked is not None and self._answer_at() <= self.now:
             kind, self._asked, self._answered = self._asked[0], None, True
             if kind == "rxqs":
@@ -239,17 +252,26 @@ class Scene:
             else:
                 counters = NotSeen(now, self.blind) if self.blind else Seen(now, self._blocks())
         if due:
-            silent = self._silence() > self.period / 2
             self._last_look = self.now
-            anew = silent or self.now - self._read_all >= min(self.interval, 1.0)
-            if anew:
-                self._read_all = self.now
-            closely = frozenset(id.tid for id in self.register.pmds) if silent else heartbeat.suspects(self.register)
-            threads = Seen(now, tuple(self._thread(worker, anew, closely) for worker in self._living(process)))
+            self._seen = self._look_at_threads(now, process, self._silence() > self.period / 2) or self._seen
             self._asked = self._asked or ("counters", self.now)
-        overdue = self._silence() if self._silence() > self.period / 2 else 0.0
-        main = MainLook(self.main_state if overdue else "S", overdue, self._answered)
-        return Looks(now, process, ended, main, threads, counters, rxqs)
+        silence = self._silence() if self._silence() > self.period / 2 else 0.0
+        if not silence and counters is None and rxqs is None:
+            return None
+        threads, self._seen = self._seen, None
+        main = MainLook(self.main_state if silence else "S", silence, self._answered)
+        return Looks(now, process, None, main, threads, counters, rxqs)
+
+    def _look_at_threads(self, now: Moment, process: ProcessId, silent: bool) -> Seen[tuple[ThreadLook, ...]] | None:
+        suspects = heartbeat.suspects(self.register)
+        anew = silent or self.now - self._read_all >= min(self.interval, 1.0) - self.period / 2
+        if not anew and not suspects:
+            return None
+        if anew:
+            self._read_all = self.now
+        if silent:
+            suspects = frozenset(id.tid for id in self.register.pmds)
+        return Seen(now, tuple(self._thread(worker, anew, suspects) for worker in self._living(process)))
 
     def _living(self, process: ProcessId) -> Iterable[Worker]:
         return (worker for worker in self.workers if worker.exists and worker.process == process)
@@ -293,14 +315,9 @@ class Scene:
             return float("inf")
         return self._asked[1] + self.latency
 
-    def _soon(self) -> float | None:
-        soon = heartbeat.next_look(self.register, self.interval)
-        return None if soon is None else max(soon, self._last_look + self.period / 4)
-
     def _next_wake(self) -> float:
-        soon = self._soon()
-        wakes = [self._next_tick, self._answer_at(), *([soon] if soon is not None else [])]
-        return max(min(wakes), self.now)
+        again = max(self._soon, self._last_look + self.period / 4)
+        return max(min(self._next_tick, again, self._answer_at()), self.now)
 
     def _pass(self, seconds: float) -> None:
         self.now += seconds
@@ -308,15 +325,11 @@ class Scene:
             worker.passes(seconds)
 
     def _note(self, before: Register) -> None:
-        changed = before.vswitchd.state is not self.register.vswitchd.state or before.pmds.keys() != (
-            self.register.pmds.keys()
-        )
         for id, pmd in self.register.pmds.items():
             if id not in before.pmds or before.pmds[id].state is not pmd.state:
-                changed = True
                 self.changes.setdefault(id, []).append(Change(self.now, pmd.state))
-        if changed:
-            self.registers.append((self.now, self.register))
+        if before.version != self.register.version:
+            self.registers.append(self.register)
 
     # --- what is said --------------------------------------------------------------------------
 
@@ -335,6 +348,10 @@ class Scene:
     def when(self, worker: Worker, state: State) -> float:
         """When it last came into this state."""
         return next(change.at for change in reversed(self.changes[worker.id]) if change.state is state)
+
+    def vswitchd(self) -> VswitchdState:
+        """The state of the process."""
+        return self.register.vswitchd.state
 
     @property
     def snapshot(self) -> Snapshot:

@@ -118,8 +118,14 @@ class VswitchdSensor:
         stat = self._stat(pid)
         if stat is None or stat.state in "ZX":
             return f"process {pid} of {pidfile} is not in {self._proc}: ended, hidden (hidepid), or another PID namespace"
-        control_socket = pidfile.parent / f"{pidfile.stem}.{pid}.ctl"
-        return Process(ProcessId(pid, stat.start), pidfile, control_socket)
+        return Process(ProcessId(pid, stat.start), pidfile, self._control_socket(pidfile, pid))
+
+    def _control_socket(self, pidfile: Path, pid: int) -> Path:
+        # OVS names it after the program, in its own runtime directory; the pidfile may have been put elsewhere.
+        usual = pidfile.parent / f"{pidfile.stem}.{pid}.ctl"
+        if usual.exists():
+            return usual
+        return next(iter(sorted(self._rundir.glob(f"ovs-vswitchd*.{pid}.ctl"))), usual)
 
     def _stat(self, pid: int) -> procfs.Stat | None:
         try:
