@@ -208,12 +208,11 @@ class Beat:
         self._read_all, self._seen = 0.0, None
         return True
 
-    def _look(
-        self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, rung: frozenset[int]
-    ) -> Looks:
+    def _look(self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, rung: frozenset[int]) -> Looks:
         """What this turn brings; without a main look it brings nothing yet."""
         questions = self._questions
-        assert questions is not None
+        if questions is None:
+            return Looks(now, process, ended)
         answers = questions.receive(now) if questions.fileno() in rung else Answers()
         if due:
             self._last_look = now.mono

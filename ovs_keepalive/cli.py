@@ -184,10 +184,11 @@ def _doctor(options: argparse.Namespace) -> int:
 def _sandbox(options: argparse.Namespace) -> int:
     from ovs_keepalive import sandbox_verbs
 
-    if options.command[:1] == ["fault"]:
-        if len(options.command) != 3 or options.command[2] not in ("stop", "resume"):
+    match options.command:
+        case ["fault", pmd, "stop" | "resume" as action]:
+            return sandbox_verbs.fault(pmd, action)
+        case ["fault", *_]:
             raise Problem("sandbox fault: needs a PMD and stop or resume: see ovs-keepalive sandbox --help", USAGE)
-        return sandbox_verbs.fault(options.command[1], options.command[2])
     return sandbox_verbs.run(options.pmds, options.keep, options.command)
 
 

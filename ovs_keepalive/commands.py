@@ -86,7 +86,7 @@ class Commands:
     def _xstats(self, snapshot: Snapshot, arguments: list[str]) -> Answer:
         pmds = [pick(snapshot, arguments[0])] if arguments else list(snapshot.pmds)
         return Answer(
-            lambda: tables.xstats(snapshot, pmds),
+            lambda: tables.xstats(pmds),
             lambda: [document.pmd_document(pmd, moment()) for pmd in pmds],
         )
 

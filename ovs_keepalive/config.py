@@ -44,7 +44,7 @@ def load(path: Path | None) -> Config:
 
 def parse(text: str, name: str) -> Config:
     """Decode YAML text strictly. name: what to call it in errors. Raises Invalid."""
-    import yaml  # only here: a daemon without a file does not carry the parser
+    import yaml  # noqa: PLC0415 - only here: a daemon without a file does not carry the parser
 
     class Loader(yaml.SafeLoader):
         """Reads only true and false as booleans: off, on, yes and no are words here."""
@@ -55,7 +55,7 @@ def parse(text: str, name: str) -> Config:
     }
     Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
     try:
-        raw = yaml.load(text, Loader)
+        raw = yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""

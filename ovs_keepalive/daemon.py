@@ -204,7 +204,9 @@ class Daemon:
         """Leave nothing behind that says ALIVE."""
         if self.snapshot is None or not self._database.connected:
             return
-        self._database.publish(replace(self.snapshot, settings=replace(self.snapshot.settings, enabled=False)), moment())
+        self._database.publish(
+            replace(self.snapshot, settings=replace(self.snapshot.settings, enabled=False)), moment()
+        )
         deadline = moment().mono + FAREWELL
         while not self._database.idle and moment().mono < deadline:
             poller = ovs.poller.Poller()

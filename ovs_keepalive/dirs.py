@@ -6,7 +6,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_DEFAULTS = {"OVS_RUNDIR": "/run/openvswitch", "OVS_LOGDIR": "/var/log/openvswitch", "OVS_DBDIR": "/var/lib/openvswitch"}
+_DEFAULTS = {
+    "OVS_RUNDIR": "/run/openvswitch",
+    "OVS_LOGDIR": "/var/log/openvswitch",
+    "OVS_DBDIR": "/var/lib/openvswitch",
+}
 
 for _name, _default in _DEFAULTS.items():
     os.environ.setdefault(_name, _default)

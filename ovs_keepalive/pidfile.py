@@ -25,16 +25,16 @@ class Pidfile:
             # Locked before it gets its name: nobody ever sees it unlocked.
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(self._file, f"{os.getpid()}\n".encode())
-            os.rename(new, path)
+            new.rename(path)
         except OSError:
-            os.unlink(new)
+            new.unlink()
             raise
 
     def remove(self) -> None:
         """Take the file away, if it is still this process's."""
         try:
-            if os.stat(self._path).st_ino == os.fstat(self._file).st_ino:
-                os.unlink(self._path)
+            if self._path.stat().st_ino == os.fstat(self._file).st_ino:
+                self._path.unlink()
         except FileNotFoundError:
             return
 

@@ -52,7 +52,7 @@ class SandboxError(Exception):
         self.status = status
 
 
-def wait(condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
+def wait(condition: Callable[[], T | None], what: str, seconds: float = 10.0) -> T:
     """The first true value of the condition. While nobody answers it (OSError) it counts as not yet true."""
     deadline = time.monotonic() + seconds
     while True:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -76,7 +77,9 @@ def undisturbed(sandbox: Sandbox, run: Callable[[], T], tries: int = 12) -> T:
         if lost <= LOST:
             return result
         print(f"run {attempt} is void: {lost * 1000:.0f} ms of CPU lost")
-    pytest.skip(f"{tries} runs in a row lost more than {LOST * 1000:.0f} ms of CPU: this machine is too busy to measure")
+    pytest.skip(
+        f"{tries} runs in a row lost more than {LOST * 1000:.0f} ms of CPU: this machine is too busy to measure"
+    )
 
 
 def own_blind(sandbox: Sandbox) -> float:
@@ -84,11 +87,7 @@ def own_blind(sandbox: Sandbox) -> float:
     return float(node(sandbox)["cost"]["own_blind_ms"]) / 1000
 
 
-def node(sandbox: Sandbox) -> dict[str, dict[str, object]]:
+def node(sandbox: Sandbox) -> dict[str, Any]:
     """The node document of the sandbox's daemon."""
-    import json
-
-    document: dict[str, dict[str, object]] = json.loads(
-        sandbox.appctl("keepalive/status", "--json", target="ovs-keepalive")
-    )
+    document: dict[str, Any] = json.loads(sandbox.appctl("keepalive/status", "--json", target="ovs-keepalive"))
     return document

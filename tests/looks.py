@@ -226,7 +226,7 @@ class Scene:
             return
         self.register = heartbeat.judge(before, looks, self.settings, self.interval, self.period)
         self._soon = heartbeat.next_look(self.register, self.interval)
-        wants = self.process is not None and self._asked is None
+        wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
         if wants and heartbeat.wants_rxqs(self.register, self.interval, self.now):
             self._asked = ("rxqs", self.now)
         self._note(before)

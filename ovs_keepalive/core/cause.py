@@ -67,14 +67,19 @@ def stands_still(earlier: ThreadLook, look: ThreadLook) -> bool:
         return False
     if _frozen(look.state, look.close):
         return True
-    return look.close.syscall not in (*POLL, "running", "-1") and look.close.wchan not in POLL_WCHAN
+    return look.close.syscall not in (*POLL, "running", "-1") and look._function(close) not in POLL_WCHAN
 
 
 def _frozen(state: str, close: CloseLook) -> bool:
     # A frozen cgroup v2 thread is S with syscall "-1" in get_signal; a v1 one is D in __refrigerator.
-    if close.wchan not in FREEZER_WCHAN:
+    if _function(close) not in FREEZER_WCHAN:
         return False
     return state == "D" or (state == "S" and close.syscall in ("-1", None))
+
+
+def _function(close: CloseLook) -> str:
+    # The compiler's own copies of a function carry a suffix: poll_schedule_timeout.constprop.0
+    return (close.wchan or "").partition(".")[0]
 
 
 def _part(before: int | None, after: int | None, elapsed: float) -> float | None:

@@ -93,7 +93,10 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
     """
     process = vswitchd.judge(register.vswitchd, looks, register.pmds.values(), settings)
     view = observe.view(looks, period)
-    if process is register.vswitchd and (steady := observe.all_steady(register.pmds, process.process, view)) is not None:
+    if (
+        process is register.vswitchd
+        and (steady := observe.all_steady(register.pmds, process.process, view)) is not None
+    ):
         return Register(steady, process, register.history, register.version)
     pmds: dict[ThreadId, Pmd] = {}
     for pmd in _with_new_threads(register.pmds, looks):
@@ -230,9 +233,7 @@ def _retold(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd) ->
     )
 
 
-def _transitions(
-    register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd, now: Moment
-) -> Iterable[Transition]:
+def _transitions(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd, now: Moment) -> Iterable[Transition]:
     was = register.vswitchd
     if process.state is not was.state or process.process != was.process:
         yield Transition(now, "vswitchd", was.state, process.state, "none", process.witness)

@@ -168,8 +168,9 @@ def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | Non
     if block.iterations is None:
         return pmd
     if pmd.iterations is None:
+        numa = block.numa if block.numa >= 0 else None  # OVS knows no node for it
         return pmd._replace(
-            iterations=block.iterations, numa=block.numa, compared=at.mono, mark=Seen(at, block), mark_look=pmd.look
+            iterations=block.iterations, numa=numa, compared=at.mono, mark=Seen(at, block), mark_look=pmd.look
         )
     if block.iterations == pmd.iterations:
         # /proc may have proven a part of this silence already.

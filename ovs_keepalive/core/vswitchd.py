@@ -35,7 +35,7 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
         return was
     pmds = tuple(pmds)
     if looks.ended is not None and was.process == looks.ended.process:
-        was = _ended(was, looks.ended.orderly or _left_before(pmds, now), now, settings)
+        was = _ended(looks.ended.orderly or _left_before(pmds, now), now, settings)
     if looks.process is None:
         return _absent(was, now)
     if looks.process != was.process:
@@ -56,6 +56,7 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
 
 
 def _goes_on(was: Vswitchd, looks: Looks) -> bool:
+    """Whether nothing happened to it: the common case, told at once."""
     return (
         was.state is VswitchdState.RUNNING
         and was.process == looks.process
@@ -74,14 +75,17 @@ def keeps_verdicts(vswitchd: Vswitchd, now: Moment) -> bool:
 
 def _left_before(pmds: tuple[Pmd, ...], now: Moment) -> bool:
     """Whether PMD threads were gone well before their process: `ovs-appctl exit` lets them go first."""
-    return any(pmd.vanished_at is not None and now.mono - pmd.vanished_at >= LEFT_BEFORE for pmd in pmds)
+    served = [pmd for pmd in pmds if pmd.state not in (State.UNUSED, State.GONE)]
+    return bool(served) and all(
+        pmd.vanished_at is not None and now.mono - pmd.vanished_at >= LEFT_BEFORE for pmd in served
+    )
 
 
 def _awaits_pmds(looks: Looks, pmds: tuple[Pmd, ...]) -> bool:
     return any(pmd.id.process != looks.process and pmd.state is not State.UNUSED for pmd in pmds)
 
 
-def _ended(was: Vswitchd, orderly: bool, now: Moment, settings: Settings) -> Vswitchd:
+def _ended(orderly: bool, now: Moment, settings: Settings) -> Vswitchd:
     if orderly:
         deadline = now.mono + settings.restart_deadline
         return Vswitchd(None, VswitchdState.RESTARTING, now, 0.0, 0.0, "orderly stop", "", deadline)
@@ -98,9 +102,7 @@ def _absent(was: Vswitchd, now: Moment) -> Vswitchd:
     return was
 
 
-def _main(
-    was: Vswitchd, main: MainLook, pmds: tuple[Pmd, ...], settings: Settings
-) -> tuple[VswitchdState, str, str]:
+def _main(was: Vswitchd, main: MainLook, pmds: tuple[Pmd, ...], settings: Settings) -> tuple[VswitchdState, str, str]:
     if main.state == "T":
         return VswitchdState.STOPPED, "main thread in state T, stopped by a signal", ""
     if main.silent == 0.0:

@@ -66,7 +66,7 @@ def tally(pmds: Iterable[Pmd]) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in State if state in counts) or "none"
 
 
-def xstats(snapshot: Snapshot, pmds: Sequence[Pmd]) -> str:
+def xstats(pmds: Sequence[Pmd]) -> str:
     """`keepalive/pmd-xstats-show`."""
     blocks = []
     for pmd in pmds:
@@ -114,7 +114,11 @@ def show(node: dict[str, Any]) -> str:
         queues = " ".join(pmd["rxqs"]) if pmd["rxqs"] else "-"
         table.append((pmd["name"], str(pmd["core"]), numa, pmd["state"], age, *parts, queues))
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [head, "", *("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table)]
+    lines = [
+        head,
+        "",
+        *("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table),
+    ]
     if len(table) == 1:
         lines.append("no PMD threads")
     lines += [f"{pmd['name']}: {pmd['cause']}: {pmd['witness']}" for pmd in node["pmds"] if pmd["cause"] != Cause.NONE]
@@ -151,9 +155,8 @@ def explain_vswitchd(snapshot: Snapshot) -> str:
     pid = f" (pid {vswitchd.process.pid})" if vswitchd.process is not None else ""
     lines = [f"vswitchd{pid} is {vswitchd.state} since {utc(vswitchd.since.wall_ms)} UTC: {vswitchd.witness}."]
     if vswitchd.silent:
-        lines.append(
-            f"Its main thread has not answered for {vswitchd.silent:.0f} s: PMDs are judged by /proc alone until it does."
-        )
+        silence = f"Its main thread has not answered for {vswitchd.silent:.0f} s"
+        lines.append(f"{silence}: until it does, PMDs are judged by /proc alone.")
     if vswitchd.culprit:
         lines.append(f"{vswitchd.culprit} holds it up.")
     lines.append(f"Its PMD threads: {tally(snapshot.pmds)}.")

@@ -16,6 +16,8 @@ from ovs_keepalive.core.model import Snapshot
 
 log = ovs.vlog.Vlog("appctl")
 
+MOST = 100_000  # lines that can be asked for
+
 
 class Refusal(Exception):
     """The command cannot be answered: one line that says why and what to do."""
@@ -78,7 +80,8 @@ def _reply(connection: Any, command: Command, arguments: list[str], most: int) -
     if len(arguments) > most:
         raise Refusal(f"takes at most {most} arguments, and --json as the last")
     answer = command(arguments)
-    if connection._fmt == ovs.unixctl.UnixctlOutputFormat.JSON:  # ovs-appctl --format json, 3.4 and later
+    # What `ovs-appctl --format json` (3.4 and later) asked for; python-ovs keeps it to itself.
+    if connection._fmt == ovs.unixctl.UnixctlOutputFormat.JSON:  # noqa: SLF001
         connection.reply_json(answer.document())
     elif as_json:
         connection.reply(msgspec.json.format(msgspec.json.encode(answer.document()), indent=2).decode() + "\n")
@@ -90,8 +93,8 @@ def count(arguments: Sequence[str], default: int) -> int:
     """The number that a command takes. Raises Refusal."""
     if not arguments:
         return default
-    if not (arguments[0].isascii() and arguments[0].isdigit() and 0 < int(arguments[0]) <= 100_000):
-        raise Refusal(f"{arguments[0]!r} is no number from 1 to 100000")
+    if not (arguments[0].isascii() and arguments[0].isdigit() and 0 < int(arguments[0][:9]) <= MOST):
+        raise Refusal(f"{arguments[0]!r} is no number from 1 to {MOST}")
     return int(arguments[0])
 
 

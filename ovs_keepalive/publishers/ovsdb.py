@@ -115,8 +115,9 @@ class Ovsdb:
     # --- what changed on the server's side -----------------------------------------------------
 
     def _follow_connection(self, now: Moment) -> None:
-        connected = bool(self._idl._session.is_connected() and self._idl.tables[TABLE].rows)
-        session = (self._idl._session.get_seqno(), self._idl.conversions)
+        link = self._idl._session  # noqa: SLF001 - python-ovs tells in no other way whether it is connected
+        connected = bool(link.is_connected() and self._idl.tables[TABLE].rows)
+        session = (link.get_seqno(), self._idl.conversions)
         if connected and session != self._session:
             # Another server, another life of it, or another schema: nothing that was known of it holds.
             self._session = session

@@ -117,7 +117,9 @@ class VswitchdSensor:
             )
         stat = self._stat(pid)
         if stat is None or stat.state in "ZX":
-            return f"process {pid} of {pidfile} is not in {self._proc}: ended, hidden (hidepid), or another PID namespace"
+            return (
+                f"process {pid} of {pidfile} is not in {self._proc}: ended, hidden (hidepid), or another PID namespace"
+            )
         return Process(ProcessId(pid, stat.start), pidfile, self._control_socket(pidfile, pid))
 
     def _control_socket(self, pidfile: Path, pid: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -42,9 +43,7 @@ def watched(make_sandbox: Callable[..., Sandbox]) -> Iterator[tuple[Sandbox, Sub
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("interval_ms", [1000, 500, 100])
-def test_held_pmd_is_missing_dead_gone_and_back_in_time(
-    watched: tuple[Sandbox, Subscriber], interval_ms: int
-) -> None:
+def test_held_pmd_is_missing_dead_gone_and_back_in_time(watched: tuple[Sandbox, Subscriber], interval_ms: int) -> None:
     sandbox, subscriber = watched
     sandbox.settings(keepalive_interval=interval_ms)
     wait(lambda: f"interval={interval_ms}" in sandbox.detail().get("daemon", ""), "the new interval", 10)
@@ -102,7 +101,7 @@ def test_kill_9_of_vswitchd_is_gone_within_50_ms_whatever_the_interval(
         begin = time.monotonic()
         sandbox.kill_vswitchd()
         ended = time.monotonic()
-        told = [wait(lambda name=name: subscriber.first(name, "GONE", begin), f"{name} GONE", 5) for name in names]
+        told = [wait(partial(subscriber.first, name, "GONE", begin), f"{name} GONE", 5) for name in names]
         states = [state for name in names for state in subscriber.states(name, begin)]
         causes = [told[0].detail[name].partition(";")[0] for name in names]
         sandbox.start_vswitchd()

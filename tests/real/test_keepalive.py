@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -66,7 +70,7 @@ def test_last_seen_advances_once_an_interval_and_ovsdb_client_sees_it(sandbox: S
         seen, _ = client.communicate(timeout=5)
     moments = [column.parse(told.keepalive[name]).last_seen_ms for told in subscriber.updates]
     assert moments == sorted(moments)
-    steps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(moments)]
     assert all(step == 0 or step >= 500 for step in steps), steps  # once an interval of 1000 ms, not at each look
     told_to_client = set(re.findall(r'"(?:ALIVE|SLEEP),\d+,\d+"', seen))
     assert len(told_to_client) >= 3
@@ -75,7 +79,9 @@ def test_last_seen_advances_once_an_interval_and_ovsdb_client_sees_it(sandbox: S
 def test_health_show_has_the_layout_of_the_series_byte_for_byte(sandbox: Sandbox) -> None:
     watch(sandbox)
     when = r"\d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d"
-    rows = "".join(rf"{re.escape(name)}\t{core:2d}\t(ALIVE|SLEEP)\t{when}\n" for core, name in enumerate(sandbox.pmds()))
+    rows = "".join(
+        rf"{re.escape(name)}\t{core:2d}\t(ALIVE|SLEEP)\t{when}\n" for core, name in enumerate(sandbox.pmds())
+    )
     assert re.fullmatch(
         "\n\t\tKeepalive status\n\n"
         "keepalive status   : Enabled\n"
@@ -101,7 +107,7 @@ def test_enable_and_interval_change_live_and_bad_values_are_told(sandbox: Sandbo
     assert "interval=500;" in sandbox.detail()["daemon"]
     sandbox.settings(keepalive_interval="5 s; now")
     wait(lambda: "keepalive-interval=5 s; now" in ask(sandbox, "keepalive/status"), "the refused value told", 5)
-    assert re.search(r"^interval +: 500 ms$", ask(sandbox, "keepalive/status"), re.M)
+    assert re.search(r"^interval +: 500 ms$", ask(sandbox, "keepalive/status"), re.MULTILINE)
     sandbox.settings(keepalive_interval=None)
     wait(lambda: "interval=1000;" in sandbox.detail()["daemon"], "the default again", 5)
     assert all_well(sandbox)
@@ -144,7 +150,9 @@ def test_a_second_daemon_waits_for_the_lock_and_takes_over(sandbox: Sandbox) -> 
             status = ["ovs-appctl", "-t", str(sandbox.dir / f"ovs-keepalive.{second.pid}.ctl"), "keepalive/status"]
 
             def says(text: str) -> bool:
-                result = subprocess.run(status, env=sandbox.env, capture_output=True, text=True, check=False, timeout=10)
+                result = subprocess.run(
+                    status, env=sandbox.env, capture_output=True, text=True, check=False, timeout=10
+                )
                 return text in result.stdout
 
             wait(lambda: says("held by another daemon"), "the second one waits", 15)
@@ -176,7 +184,7 @@ def test_it_recovers_from_both_servers_killed_and_tells_so(sandbox: Sandbox) -> 
     sandbox.start_vswitchd()
     wait(lambda: all_well(sandbox), "the column after ovs-vswitchd came back", 30)
     history = ask(sandbox, "keepalive/history")
-    story = re.sub(r"^\S+ +", "", history, flags=re.M)
+    story = re.sub(r"^\S+ +", "", history, flags=re.MULTILINE)
     for line in (
         "ovsdb  connected -> disconnected",
         "ovsdb  disconnected -> connected",
@@ -208,9 +216,11 @@ def test_without_the_columns_and_schema_manual_it_watches_on_and_converts_nothin
     ).stdout
     sandbox.settings(enable_keepalive=True)
     sandbox.start_daemon(config={"schema": "manual"})
-    wait(lambda: re.search(r"pmd-c01/id:\d+\t 1\t(ALIVE|SLEEP)", ask(sandbox, "keepalive/pmd-health-show")), "ALIVE", 10)
+    wait(
+        lambda: re.search(r"pmd-c01/id:\d+\t 1\t(ALIVE|SLEEP)", ask(sandbox, "keepalive/pmd-health-show")), "ALIVE", 10
+    )
     status = ask(sandbox, "keepalive/status")
-    assert re.search(r"^columns +: none: see ovs-keepalive schema apply", status, re.M)
+    assert re.search(r"^columns +: none: see ovs-keepalive schema apply", status, re.MULTILINE)
     sandbox.kill_vswitchd(signal.SIGKILL)
     sandbox.start_vswitchd()
     sandbox.settings(keepalive_interval=500)
@@ -233,8 +243,6 @@ def test_schema_auto_heals_a_column_taken_away_within_10_s(sandbox: Sandbox) -> 
 
 def daemon() -> list[str]:
     """The daemon's command line."""
-    import sys
-
     return [sys.executable, "-m", "ovs_keepalive", "run"]
 
 
@@ -251,12 +259,7 @@ def daemon() -> list[str]:
         (["schema", "status", "--ovsdb", "unix:/nowhere/db.sock"], 3, "/nowhere/db.sock"),
     ],
 )
-def test_every_error_of_a_command_is_one_line(
-    arguments: list[str], status: int, words: str, tmp_path: object
-) -> None:
-    import os
-    import sys
-
+def test_every_error_of_a_command_is_one_line(arguments: list[str], status: int, words: str, tmp_path: object) -> None:
     env = {**os.environ, "OVS_RUNDIR": str(tmp_path)}
     argv = [sys.executable, "-m", "ovs_keepalive", *arguments]
     result = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=20)
@@ -294,7 +297,7 @@ def test_a_stopped_vswitchd_moves_nothing_but_what_proc_proves(sandbox: Sandbox)
         sandbox.kill_vswitchd(signal.SIGSTOP)
         try:
             for name in names:
-                wait(lambda name=name: subscriber.first(name, "DEAD", begin), f"{name} DEAD", 6)
+                wait(functools.partial(subscriber.first, name, "DEAD", begin), f"{name} DEAD", 6)
             assert sandbox.detail()["vswitchd"].startswith("STOPPED;")
             assert "cause=stopped;" in sandbox.detail()[names[0]]
         finally:
