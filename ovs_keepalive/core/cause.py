@@ -57,17 +57,15 @@ def stands_still(earlier: ThreadLook, look: ThreadLook) -> bool:
     Needed while vswitchd's main thread is silent. R cannot be judged; S only with the right to read its
     system call, since S in poll(2) is where OVS itself parks a PMD.
     """
-    if look.state in "tTZX":
-        return earlier.state == look.state
     if look.run_ns is None or look.run_ns != earlier.run_ns:
         return False
-    if look.state == "D":
-        return earlier.state == "D"
+    if look.state in "tTDZX":
+        return earlier.state == look.state
     if look.state != "S" or look.close is None or look.close.syscall is None:
         return False
     if _frozen(look.state, look.close):
         return True
-    return look.close.syscall not in (*POLL, "running", "-1") and look._function(close) not in POLL_WCHAN
+    return look.close.syscall not in (*POLL, "running", "-1") and _function(look.close) not in POLL_WCHAN
 
 
 def _frozen(state: str, close: CloseLook) -> bool:

@@ -168,7 +168,8 @@ def _sight(pmd: Pmd, view: observe.View, interval: float) -> Sight:
     if not listed or pmd.quiet < interval:
         return Sight.QUIET
     if pmd.vanished_at is not None:
-        return Sight.EXITED
+        # Whether it was removed or has died is vswitchd's to say, asked after it vanished.
+        return Sight.EXITED if pmd.compared > pmd.vanished_at else Sight.QUIET
     if pmd.quiet >= GONE_AFTER * interval:
         return Sight.LONG
     if pmd.state is State.MISSING and pmd.compared - pmd.since.mono >= CONFIRM * interval:

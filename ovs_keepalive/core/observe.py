@@ -151,6 +151,8 @@ def _thread(pmd: Pmd, threads: Mapping[ThreadId, ThreadLook], view: View) -> Pmd
         if pmd.core in view.cores:
             return None  # another thread polls its core now: it was replaced
         return pmd if pmd.vanished_at is not None else pmd._replace(vanished_at=view.at.mono)
+    if pmd.vanished_at is not None:
+        pmd = pmd._replace(vanished_at=None)  # one look had overlooked it
     if look is pmd.look:
         return pmd
     quiet, compared = pmd.quiet, pmd.compared
