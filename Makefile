@@ -12,7 +12,7 @@ READY  := $(VENV)/stamp-python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long bench lint format clean
+.PHONY: help deps demo run test test-long bench lint format docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,6 +44,9 @@ lint: deps ## ruff, mypy --strict, and the floors of the house (import-linter)
 format: deps ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: deps ## write docs/states.md anew from the code
+	$(BIN)/python docs/generate_states.py > docs/states.md
 
 clean: ## remove .venv, caches and builds (Debian's packages stay)
 	rm -rf $(VENV) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

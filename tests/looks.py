@@ -110,7 +110,7 @@ class Worker:
 
     def passes(self, seconds: float) -> None:
         """Time goes by."""
-        if self.works and self.exists:
+        if self.works:
             self.iterations += self.rate * seconds
             self.slept += self.rate * seconds * self.sleeps
         self.run += self.runs * seconds

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.ptrace import tracer
+from ovs_keepalive.ptrace import Hold, HoldError, tracer
 from ovs_keepalive.sandbox import Sandbox
 from tests.faults.inject import asleep, end_thread, held, paused, spinning, uninterruptible
 
@@ -77,6 +77,18 @@ def test_a_process_that_ends_amid_a_fault_leaves_nothing(sandbox: Sandbox, fault
         children = [int(pid) for pid in Path(f"/proc/{tid}/task/{tid}/children").read_text().split()]
         sandbox.kill_vswitchd()
         sandbox.wait(lambda: not any(_alive(pid) for pid in [tid, *children]), "it and its child have gone")
+
+
+def test_a_thread_that_cannot_be_held_is_one_line(sandbox: Sandbox) -> None:
+    tid = min(sandbox.pmds().values())
+    with (
+        Hold(tid),
+        pytest.raises(HoldError, match=rf"^thread {tid}: traced already by \S+ \(pid \d+\): end that first$"),
+    ):
+        Hold(tid)
+    sandbox.kill_vswitchd()
+    with pytest.raises(HoldError, match=rf"^thread {tid}: no such thread: .*$"):
+        Hold(tid)
 
 
 def _wait_until_all_iterate(sandbox: Sandbox) -> None:

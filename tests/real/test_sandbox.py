@@ -38,6 +38,9 @@ with Sandbox() as sandbox:
 """
 
 
+VERB = (sys.executable, "-m", "ovs_keepalive", "sandbox")
+
+
 def test_each_pmd_is_there_and_polls_a_port_of_its_own(make_sandbox: Maker) -> None:
     sandbox = make_sandbox(pmds=3)
     assert [re.sub(r"\d+$", "N", name) for name in sandbox.pmds()] == [f"pmd-c0{core}/id:N" for core in range(3)]
@@ -120,7 +123,7 @@ def test_a_kept_directory_holds_the_logs(make_sandbox: Maker, short_tmp: Path) -
     sandbox = make_sandbox(keep=True)
     sandbox.stop()
     assert _processes(sandbox.dir) == []
-    assert "Open vSwitch" in (sandbox.dir / "ovs-vswitchd.log").read_text()
+    assert "opened log file" in (sandbox.dir / "ovs-vswitchd.log").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -187,6 +190,47 @@ def test_waiting_ends_at_its_deadline_and_says_why() -> None:
         wait(lambda: False, "the moon", 0.05)
     with pytest.raises(SandboxError, match=r"^the moon: not within 0\.05 s: .*/nowhere'$"):
         wait(Path("/nowhere").read_text, "the moon", 0.05)
+
+
+# --- the verb: a command, or the live table ----------------------------------------------------
+
+
+def test_a_command_runs_in_the_sandbox_and_its_status_is_ours(short_tmp: Path) -> None:
+    script = "ovs-appctl -t ovs-keepalive keepalive/pmd-health-show | grep -cE 'ALIVE|SLEEP'; kill -9 $$"
+    status, said, _ = _run("--pmds", "2", "--", "sh", "-c", script)
+    assert (status, said) == (128 + signal.SIGKILL, "2\n")
+    assert list(short_tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--pmds", "0"], "--pmds 0: give a number from 1 to 512"),
+        (["--pmds", "1", "--", "/nowhere"], "/nowhere: No such file or directory: give a command that can be run"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(short_tmp: Path, words: list[str], line: str) -> None:
+    assert _run(*words) == (2, "", f"ovs-keepalive sandbox: {line}\n")
+    assert list(short_tmp.iterdir()) == []
+
+
+def test_the_live_table_tells_how_to_ask_and_ends_by_ctrl_c(short_tmp: Path) -> None:
+    with subprocess.Popen([*VERB, "--pmds", "1"], stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        said = ""
+        for line in user.stdout:
+            said += line
+            if line.startswith("pmd-c00"):
+                break
+        place = re.search(r"export OVS_RUNDIR=(\S+)", said)
+        assert place
+        assert len(_processes(Path(place[1]))) == 3
+        assert re.search(r"fault pmd-c00 stop .*resume\nCtrl-C ends the sandbox\.\n", said)
+        assert "Keepalive status" in said
+        user.send_signal(signal.SIGINT)
+        assert user.wait(20) == 0
+        assert _processes(Path(place[1])) == []
+    assert list(short_tmp.iterdir()) == []
 
 
 # --- the verb: faults from another terminal ----------------------------------------------------
@@ -273,14 +317,16 @@ def _user(*words: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
             user.kill()
 
 
+def _run(*words: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Exit status and output of `ovs-keepalive sandbox`."""
+    done = subprocess.run([*VERB, *words], env=env, capture_output=True, text=True, timeout=30, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 def _fault(sandbox: Sandbox | None, *words: str) -> tuple[int, str, str]:
     """Exit status and output of `ovs-keepalive sandbox fault`; sandbox: the one in OVS_RUNDIR."""
     env = sandbox.env if sandbox else {key: value for key, value in os.environ.items() if key != "OVS_RUNDIR"}
-    verb = f"import sys; from ovs_keepalive.sandbox_verbs import fault; sys.exit(fault{words})"
-    done = subprocess.run(
-        [sys.executable, "-c", verb], env=env, capture_output=True, text=True, timeout=30, check=False
-    )
-    return done.returncode, done.stdout, done.stderr
+    return _run("fault", *words, env=env)
 
 
 def _processes(place: Path) -> list[int]:

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written in docs/ about the code is what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from ovs_keepalive.config import Config, parse
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_states_md_is_what_the_table_says() -> None:
+    script = ROOT / "docs" / "generate_states.py"
+    printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (ROOT / "docs" / "states.md").read_text() == printed.stdout, "run make docs"
+
+
+def test_every_relative_link_in_the_docs_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_configuration_shown_in_the_readme_is_valid_and_complete() -> None:
+    text = (ROOT / "README.md").read_text()
+    yaml = text.partition("```yaml\n")[2].partition("```")[0]
+    assert parse(yaml, "README.md") == Config()
+    shown = set(re.findall(r"^([a-z-]+):", yaml, re.MULTILINE))
+    assert shown == {field.replace("_", "-") for field in Config.__struct_fields__}
