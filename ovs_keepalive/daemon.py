@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Daemon:
         self._appctl = AppctlServer(str(control), __version__)
         self._slot = Slot()
         self._asked = live.Asked()
+        self._other_config: Mapping[str, str] | None = None  # from which they were read
         self._beat = Beat(VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), self._settings(), self._slot)
         self._database = Ovsdb(options.remote, options.config.refresh / 1000, __version__, os.getpid())
         self._keeper = SchemaKeeper(self._database.schema) if options.config.schema == "auto" else None
@@ -117,8 +118,9 @@ class Daemon:
 
     def _take_settings(self) -> None:
         other_config = self._database.other_config()
-        if other_config is None:
+        if other_config is None or other_config is self._other_config:
             return  # while the database is away the last settings hold
+        self._other_config = other_config
         asked = live.read(other_config, self._asked)
         if asked == self._asked:
             return

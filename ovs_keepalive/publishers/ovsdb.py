@@ -64,6 +64,8 @@ class Ovsdb:
         self._written: tuple[dict[str, column.Pair], dict[str, str]] | None = None  # None: not known
         self._written_at = float("-inf")
         self._wanted: Snapshot | None = None
+        self._other_config: Mapping[str, str] | None = None
+        self._read = -1  # change number of the database when it was read
         self._session = (-1, 0)  # connection and conversions, when the schema was last asked for
         self._columns: frozenset[str] = frozenset()
         self.schema = LiveSchema(remote)
@@ -88,10 +90,11 @@ class Ovsdb:
         self.schema.wait(poller)
 
     def other_config(self) -> Mapping[str, str] | None:
-        """The settings' map; None while it is not known."""
-        for row in self._idl.tables[TABLE].rows.values():
-            return row.other_config  # type: ignore[no-any-return]
-        return None
+        """The settings' map; None while it is not known. The same object while nothing changed."""
+        if self._idl.change_seqno != self._read:
+            self._read = self._idl.change_seqno
+            self._other_config = next((row.other_config for row in self._idl.tables[TABLE].rows.values()), None)
+        return self._other_config
 
     @property
     def has_lock(self) -> bool:
@@ -101,7 +104,7 @@ class Ovsdb:
     @property
     def idle(self) -> bool:
         """Whether all that can be written now is."""
-        return self._transaction is None and not self._is_due()
+        return self._transaction is None and (self._wanted is None or not self._can_write())
 
     def publish(self, snapshot: Snapshot, now: Moment) -> None:
         """Bring the columns to this snapshot: changes at once, time stamps once a refresh."""
@@ -141,41 +144,40 @@ class Ovsdb:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def _is_due(self) -> bool:
-        snapshot = self._wanted
-        if snapshot is None or not self.connected or not self.has_lock or not self._columns:
-            return False
-        if self._written is None:
-            return True
-        pairs, details = self._next_step(snapshot)
-        written, written_details = self._written
-        if _states(pairs) != _states(written) or column.without_beat(details) != column.without_beat(written_details):
-            return True
-        pause = max(self._refresh, snapshot.settings.interval)
-        return snapshot.settings.enabled and snapshot.at.mono - self._written_at >= 0.95 * pause
-
-    def _next_step(self, snapshot: Snapshot) -> tuple[dict[str, column.Pair], dict[str, str]]:
-        written = self._written[0] if self._written is not None else {}
-        pairs = column.staged(column.keepalive(snapshot), written, snapshot)
-        return pairs, column.detail(snapshot, self._version, self._pid)
+    def _can_write(self) -> bool:
+        return self.connected and self.has_lock and bool(self._columns)
 
     def _write(self, now: Moment) -> None:
+        """Take the next step towards the snapshot that is wanted, unless one is under way."""
         snapshot = self._wanted
-        if self._transaction is not None or snapshot is None or not self._is_due():
+        if snapshot is None or self._transaction is not None or not self._can_write():
             return
-        pairs, details = self._next_step(snapshot)
+        wanted = column.keepalive(snapshot)
+        pairs = column.staged(wanted, self._written[0] if self._written is not None else {}, snapshot)
+        details = column.detail(snapshot, self._version, self._pid)
+        if _states(pairs) == _states(wanted):
+            self._wanted = None  # this step is all there is to do for it
+        if not self._is_due(snapshot, pairs, details):
+            return
         row: dict[str, Any] = {}
         if "keepalive" in self._columns:
             row["keepalive"] = _map({name: column.render(pair) for name, pair in pairs.items()})
         if "keepalive_detail" in self._columns:
             row["keepalive_detail"] = _map(details)
-        transaction = ovs.db.idl.Transaction(self._idl)
-        transaction.add_op({"op": "update", "table": TABLE, "where": [], "row": row})
-        self._transaction = transaction
+        self._transaction = ovs.db.idl.Transaction(self._idl)
+        self._transaction.add_op({"op": "update", "table": TABLE, "where": [], "row": row})
         self._in_flight = (pairs, details)
         self._written_at = snapshot.at.mono
-        transaction.commit()
         self._follow_transaction(now)
+
+    def _is_due(self, snapshot: Snapshot, pairs: Mapping[str, column.Pair], details: Mapping[str, str]) -> bool:
+        if self._written is None:
+            return True
+        written, written_details = self._written
+        if _states(pairs) != _states(written) or column.without_beat(details) != column.without_beat(written_details):
+            return True
+        pause = max(self._refresh, snapshot.settings.interval)
+        return snapshot.settings.enabled and snapshot.at.mono - self._written_at >= 0.95 * pause
 
     def _follow_transaction(self, now: Moment) -> None:
         if self._transaction is None:

@@ -14,12 +14,12 @@ import platform
 import re
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ovs_keepalive.ptrace import PTRACE_DETACH, Hold, HoldError, ptrace, seize
+from ovs_keepalive.ptrace import PTRACE_DETACH, Hold, HoldError, ptrace, seize, seize_at_rest
 from ovs_keepalive.sandbox import wait
 from tests.conftest import cannot
 
@@ -119,13 +119,13 @@ def uninterruptible(tid: int) -> Iterator[None]:
 
 def end_thread(tid: int) -> None:
     """The thread is gone, its process lives on and does not know. Nothing can put this right."""
-    with _stopped(tid):
+    with _stopped(tid, seize_at_rest):
         _send(tid, _registers(tid), _stub(tid) + CALL_AT, SYS_EXIT)
 
 
 @contextmanager
 def _astray(tid: int, entry: int, number: int = 0, seconds: int = 0) -> Iterator[None]:
-    with _stopped(tid):
+    with _stopped(tid, seize_at_rest):
         healthy = _registers(tid)
         _send(tid, healthy, _stub(tid) + entry, number, seconds)
     try:
@@ -136,16 +136,16 @@ def _astray(tid: int, entry: int, number: int = 0, seconds: int = 0) -> Iterator
             if in_syscall and ctypes.c_longlong(healthy.rax).value in INTERRUPTED:
                 healthy.rax = ctypes.c_ulonglong(-EINTR).value
             healthy.orig_rax = NOT_IN_SYSCALL
-            with _stopped(tid):
+            with _stopped(tid, seize):
                 ptrace(PTRACE_SETREGS, tid, ctypes.byref(healthy))
 
 
 @contextmanager
-def _stopped(tid: int) -> Iterator[None]:
+def _stopped(tid: int, stop: Callable[[int], None]) -> Iterator[None]:
     if platform.machine() != "x86_64":
         cannot(f"faults are machine code of x86_64, this is {platform.machine()}")
     try:
-        seize(tid)
+        stop(tid)
     except HoldError as error:
         _refused(error)
     try:
