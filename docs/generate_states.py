@@ -22,8 +22,7 @@ MEANING = {
     ),
     State.MISSING: (
         "No progress for one interval, though vswitchd, asked afresh, says that it has rxqs. A warning.",
-        "Wait one look: it is ALIVE or DEAD within half an interval. If MISSING comes and goes, the core is shared "
-        "with other work: `keepalive/explain PMD`, and raise `keepalive-interval` if that is wanted.",
+        "Wait one look: it is ALIVE or DEAD within half an interval. If it comes and goes, see troubleshooting.md.",
     ),
     State.DEAD: (
         "The additional checks confirmed the stall. A failure: nothing of its rxqs is forwarded.",
@@ -58,8 +57,8 @@ def main() -> None:
     print("Each look at a PMD amounts to one row; the cell is the state that follows. `·`: as it was.\n")
     _table(("what is seen", *map(str, State)), [_row(sight) for sight in Sight])
     print(
-        f"\nDEAD needs a look at least {CONFIRM:g} interval after MISSING; three intervals are {GONE_AFTER:g} × the"
-        " effective interval (`keepalive/status` shows it). Silence counts only where two looks prove it: time in which"
+        f"\nDEAD needs a look at least {CONFIRM:g} interval after MISSING; GONE needs {GONE_AFTER:g} intervals, the"
+        " effective ones that `keepalive/status` shows. Silence counts only where two looks prove it: time in which"
         " the daemon, the machine or vswitchd's main thread stood still is nobody's miss. While the main thread is"
         " silent only what /proc proves moves a state."
     )

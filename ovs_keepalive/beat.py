@@ -172,7 +172,7 @@ class Beat:
             return
         ended, other = None, False
         if due or self._who.fileno() in rung:
-            found, ended = self._who.look(now)
+            found, ended = self._who.look(now, self._is_overdue(now.mono))
             other = self._turn_to(found)
         if self._process is None:
             looks = Looks(now, None, ended)
@@ -186,6 +186,9 @@ class Beat:
             self._blind = vswitchd.blind(looks, self._blind)
         if self._questions is not None and heartbeat.wants_rxqs(self._register, self._effective, now.mono):
             self._questions.ask(Kind.RXQS, now)
+
+    def _is_overdue(self, now: float) -> bool:
+        return self._questions is not None and self._questions.silent(now) > self._period / 2
 
     def _is_due(self, now: float) -> bool:
         if now >= self._next_tick:
@@ -217,7 +220,7 @@ class Beat:
         if due:
             self._last_look = now.mono
             self._looks += 1
-            self._seen = self._look_at_threads(now, questions.silent(now.mono) > self._period / 2) or self._seen
+            self._seen = self._look_at_threads(now, self._is_overdue(now.mono)) or self._seen
             answers = answers.or_else(questions.ask(Kind.COUNTERS, now))
         if isinstance(answers.counters, NotSeen):
             self._looks_failed += 1

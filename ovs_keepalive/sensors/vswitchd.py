@@ -35,19 +35,25 @@ class VswitchdSensor:
         self._proc = proc
         self._process: Process | None = None
         self._pidfd: int | None = None
+        self._dead: ProcessId | None = None  # still there while it dumps core
         self._searched = NotSeen(Moment(-SEARCH, 0), "not looked for yet")
 
     def fileno(self) -> int | None:
         """A descriptor that becomes readable when the process ends; None while there is none."""
         return self._pidfd
 
-    def look(self, now: Moment) -> tuple[Seen[Process] | NotSeen, Ended | None]:
-        """Who it is, and the end of the one that was known until now."""
+    def look(self, now: Moment, silent: bool = False) -> tuple[Seen[Process] | NotSeen, Ended | None]:
+        """Who it is, and the end of the one that was known until now.
+
+        silent: its main thread owes an answer; then a core dump under way is looked for, which can take minutes.
+        """
         ended = None
         if self._process is not None:
-            if not self._has_ended(self._process):
+            dumps = silent and self._dumps_core(self._process)
+            if not dumps and not self._has_ended(self._process):
                 return Seen(now, self._process), None
             ended = Ended(self._process.id, orderly=not self._left_pidfile(self._process))
+            self._dead = self._process.id
             self.close()
         elif now.mono - self._searched.at.mono < SEARCH:
             return self._searched, None
@@ -73,6 +79,13 @@ class VswitchdSensor:
             return bool(select.select([self._pidfd], [], [], 0)[0])
         stat = self._stat(process.id.pid)
         return stat is None or stat.start != process.id.start or stat.state in "ZX"
+
+    def _dumps_core(self, process: Process) -> bool:
+        try:
+            status = procfs.parse_status((self._proc / str(process.id.pid) / "status").read_text(errors="replace"))
+        except (OSError, ValueError):  # it ends this moment
+            return False
+        return status.core_dumping is True
 
     def _left_pidfile(self, process: Process) -> bool:
         # An orderly stop unlinks the pidfile before the process ends; a kill leaves it, its lock freed.
@@ -120,7 +133,10 @@ class VswitchdSensor:
             return (
                 f"process {pid} of {pidfile} is not in {self._proc}: ended, hidden (hidepid), or another PID namespace"
             )
-        return Process(ProcessId(pid, stat.start), pidfile, self._control_socket(pidfile, pid))
+        id = ProcessId(pid, stat.start)
+        if id == self._dead:
+            return f"process {pid} of {pidfile} is ending: it dumps core"
+        return Process(id, pidfile, self._control_socket(pidfile, pid))
 
     def _control_socket(self, pidfile: Path, pid: int) -> Path:
         # OVS names it after the program, in its own runtime directory; the pidfile may have been put elsewhere.

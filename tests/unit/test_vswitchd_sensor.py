@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who vswitchd is: told by its pidfile, the lock on it, and /proc, with a real process that holds a real lock."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ovs_keepalive.core.model import Moment, NotSeen, Seen
+from ovs_keepalive.sandbox import wait
+from ovs_keepalive.sensors.vswitchd import VswitchdSensor
+
+HOLDER = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "w"); file.write(f"{os.getpid()}\\n"); file.flush()
+fcntl.lockf(file, fcntl.LOCK_EX); print("held", flush=True); time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds ovs-vswitchd.pid as vswitchd does."""
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path / "ovs-vswitchd.pid")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def at(mono: float) -> Moment:
+    return Moment(mono, int(mono * 1000))
+
+
+def why(sensor: VswitchdSensor, mono: float) -> str:
+    found, _ = sensor.look(at(mono))
+    assert isinstance(found, NotSeen)
+    return found.why
+
+
+def test_the_holder_of_the_lock_is_found_and_its_end_is_an_event(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    sensor = VswitchdSensor(tmp_path)
+    found, ended = sensor.look(at(1))
+    assert isinstance(found, Seen)
+    assert found.value.id.pid == holder.pid
+    assert ended is None
+    assert sensor.fileno() is not None
+    holder.kill()
+    holder.wait()
+    found, ended = sensor.look(at(2))
+    assert isinstance(found, NotSeen)
+    assert "no process holds its lock" in found.why
+    assert ended is not None
+    assert not ended.orderly
+
+
+def test_a_pidfile_that_went_first_makes_the_end_orderly(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    sensor = VswitchdSensor(tmp_path)
+    sensor.look(at(1))
+    (tmp_path / "ovs-vswitchd.pid").unlink()
+    holder.terminate()
+    holder.wait()
+    _, ended = sensor.look(at(2))
+    assert ended is not None
+    assert ended.orderly
+
+
+def test_a_zombie_is_dead(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    sensor = VswitchdSensor(tmp_path)
+    sensor.look(at(1))
+    holder.send_signal(signal.SIGKILL)  # and nobody reaps it
+    wait(lambda: sensor.look(at(2))[1], "its end noticed", 5)
+
+
+def test_a_process_that_dumps_core_counts_as_dead(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    proc = tmp_path / "proc"
+    (proc / str(holder.pid)).mkdir(parents=True)
+    (proc / str(holder.pid) / "stat").symlink_to(f"/proc/{holder.pid}/stat")
+    real = Path(f"/proc/{holder.pid}/status").read_text()
+    status = proc / str(holder.pid) / "status"
+    status.write_text(real)
+    sensor = VswitchdSensor(tmp_path, proc=proc)
+    assert isinstance(sensor.look(at(1), silent=True)[0], Seen)
+    assert "CoreDumping:\t0" in real
+    status.write_text(real.replace("CoreDumping:\t0", "CoreDumping:\t1"))
+    assert isinstance(sensor.look(at(2))[0], Seen)  # while its main thread answers nobody asks
+    found, ended = sensor.look(at(3), silent=True)
+    assert ended is not None
+    assert not ended.orderly
+    assert isinstance(found, NotSeen)
+    assert "dumps core" in why(sensor, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "is no process id"), ("x", "is no process id"), ("1\n", "no process holds its lock")]
+)
+def test_a_wrong_pidfile_is_told(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "ovs-vswitchd.pid").write_text(text)
+    assert words in why(VswitchdSensor(tmp_path), 1)
+
+
+def test_a_lock_held_by_another_process_than_the_file_says_is_no_vswitchd(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    with (tmp_path / "ovs-vswitchd.pid").open("r+") as file:
+        file.write("1\n\n\n\n\n\n")
+    assert f"its lock is held by process {holder.pid}" in why(VswitchdSensor(tmp_path), 1)
+
+
+def test_a_missing_directory_and_a_missing_pidfile_are_told(tmp_path: Path) -> None:
+    assert "is Open vSwitch running?" in why(VswitchdSensor(tmp_path / "nowhere"), 1)
+    assert "No such file" in why(VswitchdSensor(tmp_path, tmp_path / "x.pid"), 1)
