@@ -9,7 +9,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from ovs_keepalive.formats.plain import one_line
+
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
+
+
+CHOICES = {"schema": ("manual", "auto")}  # of the keys that take one of a few words
 
 
 class Invalid(Exception):
@@ -31,11 +36,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
 def load(path: Path | None) -> Config:
     """Read the file; None: the default one, which may be absent. Raises Invalid."""
     chosen = path or DEFAULT_PATH
-    if path is None and not chosen.exists():
-        return Config()
     try:
         text = chosen.read_text(encoding="utf-8")
     except OSError as error:
+        if path is None and isinstance(error, FileNotFoundError):
+            return Config()
         raise Invalid(f"{chosen}: {error.strerror}: name an existing, readable file with --config") from error
     except UnicodeDecodeError as error:
         raise Invalid(f"{chosen}: not UTF-8 text (byte {error.start}): save it as UTF-8") from error
@@ -56,17 +61,20 @@ def parse(text: str, name: str) -> Config:
     Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
     try:
         raw = yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # The constructors of explicit tags (!!int "", !!timestamp x) raise whatever their conversion raises.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
         why = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise Invalid(f"{name}: {where}{why}: not valid YAML, see check-config --help") from error
+        raise Invalid(one_line(f"{name}: {where}{why}: not valid YAML: correct it")) from error
     if raw is None:
         return Config()
     try:
         return msgspec.convert(raw, Config, strict=True)
     except msgspec.ValidationError as error:
-        raise Invalid(f"{name}: {_explain(str(error), raw)}") from error
+        raise Invalid(one_line(f"{name}: {_explain(str(error), raw)}")) from error
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{name}: a key or value is no Unicode text: correct it") from error
 
 
 def _explain(message: str, raw: Any) -> str:
@@ -79,4 +87,6 @@ def _explain(message: str, raw: Any) -> str:
     expected = message if path is None else message[: path.start()]
     key = path[1] if path is not None else ""
     value = raw.get(key) if isinstance(raw, dict) and key else raw
+    if expected.startswith("Invalid enum value"):
+        expected = f"Expected {' or '.join(CHOICES[key])}"
     return f"{key or 'the document'}: {value!r}: {expected[:1].lower()}{expected[1:]}"

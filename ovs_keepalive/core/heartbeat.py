@@ -36,6 +36,7 @@ HISTORY = 500  # transitions kept
 CONFIRM = 0.1  # intervals between MISSING and the look that confirms DEAD
 GONE_AFTER = 3.0  # intervals
 ASLEEP_FROM, AWAKE_BELOW = 0.6, 0.4  # sleep iterations / iterations
+UNVERIFIED = "run-time (unverified)"
 RXQS_AGE = 5.0  # seconds after which an rxq list is asked for again
 
 
@@ -109,7 +110,8 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
         else:
             sight = Sight.ENDED
         if seen is not None:
-            pmds[seen.id] = _move(seen, sight, looks.now)
+            unverified = view.silent >= interval and looks.now.mono - seen.progress.mono >= interval
+            pmds[seen.id] = _move(seen, sight, looks.now, unverified)
     pmds, process = _hand_over(pmds, process, looks.now, settings)
     news = tuple(_transitions(register, pmds, process, looks.now))
     history = (register.history + news)[-HISTORY:] if news else register.history
@@ -164,7 +166,7 @@ def _sight(pmd: Pmd, view: observe.View, interval: float) -> Sight:
     if observe.progressed(pmd):
         return Sight.ASLEEP if _asleep(pmd) else Sight.AWAKE
     # A silent main thread cannot be asked: then the last list it gave has to do.
-    listed = bool(pmd.rxqs) and (pmd.rxqs_at > pmd.progress.mono or view.main_silent)
+    listed = bool(pmd.rxqs) and (pmd.rxqs_at > pmd.progress.mono or view.silent > 0.0)
     if not listed or pmd.quiet < interval:
         return Sight.QUIET
     if pmd.vanished_at is not None:
@@ -183,9 +185,9 @@ def _asleep(pmd: Pmd) -> bool:
     return pmd.shares.sleep >= (AWAKE_BELOW if pmd.state is State.SLEEP else ASLEEP_FROM)
 
 
-def _move(pmd: Pmd, sight: Sight, now: Moment) -> Pmd:
+def _move(pmd: Pmd, sight: Sight, now: Moment, unverified: bool) -> Pmd:
     state = TABLE[sight][pmd.state]
-    verdict = _verdict(pmd, state, sight)
+    verdict = _verdict(pmd, state, sight, unverified)
     if verdict != (pmd.cause, pmd.witness):
         since = now if verdict.cause is not pmd.cause else pmd.cause_since
         pmd = pmd._replace(cause=verdict.cause, cause_since=since, witness=verdict.witness)
@@ -195,9 +197,10 @@ def _move(pmd: Pmd, sight: Sight, now: Moment) -> Pmd:
     return pmd._replace(state=state, since=now, misses=pmd.misses + missed)
 
 
-def _verdict(pmd: Pmd, state: State, sight: Sight) -> cause.Verdict:
+def _verdict(pmd: Pmd, state: State, sight: Sight, unverified: bool) -> cause.Verdict:
     if state in WELL:
-        return cause.Verdict(Cause.NONE, "")
+        # Nobody can tell whether it makes progress: it keeps its state, and this is all that speaks for it.
+        return cause.Verdict(Cause.NONE, UNVERIFIED if unverified and state is not State.UNUSED else "")
     if pmd.cause not in (Cause.NONE, Cause.UNKNOWN) or sight is Sight.QUIET:
         return cause.Verdict(pmd.cause, pmd.witness)
     if sight is Sight.ENDED:
@@ -230,7 +233,7 @@ def _retold(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd) ->
         process.noted != register.vswitchd.noted
         or process.culprit != register.vswitchd.culprit
         or pmds.keys() != before.keys()
-        or any(pmd.cause is not before[id].cause for id, pmd in pmds.items())
+        or any((pmd.cause, pmd.witness) != (before[id].cause, before[id].witness) for id, pmd in pmds.items())
     )
 
 

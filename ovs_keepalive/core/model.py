@@ -199,7 +199,7 @@ class Pmd(NamedTuple):
     since: Moment  # of the state
     cause: Cause
     cause_since: Moment
-    witness: str  # what was seen, in words; "" while the cause is none
+    witness: str  # what was seen, in words; "" while there is nothing to say
     progress: Moment  # last observed progress; NEVER before the first
     iterations: int | None
     quiet: float  # seconds proven to have passed without progress

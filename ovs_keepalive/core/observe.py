@@ -36,7 +36,7 @@ class View(NamedTuple):
     blocks: Mapping[int, PmdBlock] | None  # by core
     rxqs_at: Moment
     rxqs: Mapping[int, PmdRxqs] | None  # by core
-    main_silent: bool
+    silent: float  # seconds for which the main thread has owed an answer
     longest_gap: float  # seconds of silence that two successive looks can prove
 
 
@@ -51,7 +51,7 @@ def view(looks: Looks, period: float) -> View:
         blocks=_blocks(looks.counters.value) if isinstance(looks.counters, Seen) else None,
         rxqs_at=looks.rxqs.at if looks.rxqs is not None else looks.now,
         rxqs={pmd.core: pmd for pmd in looks.rxqs.value} if isinstance(looks.rxqs, Seen) else None,
-        main_silent=looks.main is not None and looks.main.silent > 0.0,
+        silent=looks.main.silent if looks.main is not None else 0.0,
         # A look that comes late proves silence only for the time that was due to it: when the daemon, the
         # machine or vswitchd's main thread stood still, the PMD may rightly have stood still too.
         longest_gap=1.5 * period + 0.01,
@@ -156,7 +156,7 @@ def _thread(pmd: Pmd, threads: Mapping[ThreadId, ThreadLook], view: View) -> Pmd
     if look is pmd.look:
         return pmd
     quiet, compared = pmd.quiet, pmd.compared
-    if view.main_silent and look.at > compared and cause.stands_still(pmd.look, look):
+    if view.silent and look.at > compared and cause.stands_still(pmd.look, look):
         quiet, compared = quiet + min(look.at - compared, view.longest_gap), look.at
     base = look if pmd.base.at <= pmd.progress.mono else pmd.base
     return pmd._replace(look=look, name=look.name, base=base, quiet=quiet, compared=compared)

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import Cause, Pmd, Snapshot, State
+from ovs_keepalive.formats.plain import one_line
 
 # ALIVE,3,1763690430123
-_PAIR = re.compile(r"(ALIVE|SLEEP|MISSING|DEAD|GONE),(\d{1,9}),(\d{1,18})")
-# `;` separates the parts of a value, `=` a part's name from its text.
-_FORBIDDEN = re.compile(r"[;\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_PAIR = re.compile(r"(ALIVE|SLEEP|MISSING|DEAD|GONE),([0-9]{1,9}),([0-9]{1,18})")
 
 
 class Pair(NamedTuple):
@@ -32,7 +31,7 @@ def parse(value: str) -> Pair:
     """The reverse of render. Raises ValueError, one line."""
     match = _PAIR.fullmatch(value)
     if match is None:
-        raise ValueError(f"{value[:60]!r} is not STATE,core,last_seen")
+        raise ValueError(f"{ascii(value[:60])} is not STATE,core,last_seen")
     return Pair(State(match[1]), int(match[2]), int(match[3]))
 
 
@@ -72,7 +71,9 @@ def detail(snapshot: Snapshot, version: str, pid: int) -> dict[str, str]:
         "beat": snapshot.at.wall_ms,
     }
     pairs = {"daemon": _parts(daemon), "vswitchd": _vswitchd(snapshot)}
-    pairs.update((clean(pmd.name), _cause(pmd)) for pmd in snapshot.registered if pmd.cause is not Cause.NONE)
+    pairs.update(
+        (clean(pmd.name), _cause(pmd)) for pmd in snapshot.registered if pmd.witness or pmd.cause is not Cause.NONE
+    )
     return pairs
 
 
@@ -82,8 +83,8 @@ def without_beat(pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 def clean(text: str) -> str:
-    """Text without anything that could end a value or a line."""
-    return _FORBIDDEN.sub(" ", text)
+    """Text without anything that could end a line or, as `;` does, a part of a value."""
+    return one_line(text).replace(";", " ")
 
 
 def _vswitchd(snapshot: Snapshot) -> str:

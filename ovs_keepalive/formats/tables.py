@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ovs_keepalive.core.model import Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
-from ovs_keepalive.formats.column import clean
+from ovs_keepalive.formats.plain import one_line
 
-DISABLED = "keepAlive Status: Disabled"
+ENABLED, DISABLED = "keepAlive Status: Enabled", "keepAlive Status: Disabled"
 
 
 def utc(wall_ms: int) -> str:
@@ -32,14 +32,14 @@ def health(snapshot: Snapshot) -> str:
         "",
         " PMD\tCORE\tSTATE\tLAST SEEN TIMESTAMP(UTC)",
     ]
-    lines += [f"{clean(pmd.name)}\t{pmd.core:2d}\t{pmd.state}\t{utc(pmd.progress.wall_ms)}" for pmd in pmds]
+    lines += [f"{one_line(pmd.name)}\t{pmd.core:2d}\t{pmd.state}\t{utc(pmd.progress.wall_ms)}" for pmd in pmds]
     return "\n".join([*lines, "", ""])
 
 
 def status(snapshot: Snapshot, facts: Sequence[tuple[str, str]]) -> str:
     """`keepalive/status`. facts: what the main loop knows: database, columns, lock, own cost, refused settings."""
     if not snapshot.settings.enabled:
-        return "\n".join([DISABLED, *columns(facts), ""])
+        return _answer([DISABLED, *columns(facts)])
     asked, effective = round(snapshot.settings.interval * 1000), round(snapshot.effective * 1000)
     why = " (looking more often would take too much of vswitchd's main thread)" if effective > asked else ""
     vswitchd = snapshot.vswitchd
@@ -55,7 +55,7 @@ def status(snapshot: Snapshot, facts: Sequence[tuple[str, str]]) -> str:
         ("own blind time", f"{snapshot.blind_seconds:.1f} s"),
         ("blind to", "; ".join(snapshot.blind) or "nothing"),
     ]
-    return "\n".join(["keepAlive Status: Enabled", *columns(rows), ""])
+    return _answer([ENABLED, *columns(rows)])
 
 
 def tally(pmds: Iterable[Pmd]) -> str:
@@ -68,7 +68,7 @@ def tally(pmds: Iterable[Pmd]) -> str:
 
 def xstats(pmds: Sequence[Pmd]) -> str:
     """`keepalive/pmd-xstats-show`."""
-    blocks = []
+    lines: list[str] = []
     for pmd in pmds:
         shares = pmd.shares
         look = pmd.look
@@ -85,16 +85,14 @@ def xstats(pmds: Sequence[Pmd]) -> str:
             ("longest silence", f"{max(pmd.longest, pmd.quiet) * 1000:.0f} ms"),
             ("last progress", "never seen" if not pmd.progress.wall_ms else f"{utc(pmd.progress.wall_ms)} UTC"),
         ]
-        blocks.append("\n".join([f"{clean(pmd.name)}:", *columns(rows, "  ")]))
-    if not blocks:
-        return "keepAlive Status: Enabled\nno PMD threads\n"
-    return "keepAlive Status: Enabled\n" + "\n\n".join(blocks) + "\n"
+        lines += [f"{pmd.name}:", *columns(rows, "  "), ""]
+    return _answer([ENABLED, *(lines[:-1] or ["no PMD threads"])])
 
 
 def history(transitions: Sequence[Transition]) -> str:
     """`keepalive/history`: one line each, newest last."""
-    lines = [f"{stamp(t.at)}  {clean(t.who)}  {t.old} -> {t.new}  {_why(t)}" for t in transitions]
-    return "\n".join(["keepAlive Status: Enabled", *(lines or ["no transitions yet"]), ""])
+    lines = [f"{stamp(t.at)}  {t.who}  {t.old} -> {t.new}  {_why(t)}" for t in transitions]
+    return _answer([ENABLED, *(lines or ["no transitions yet"])])
 
 
 def show(node: dict[str, Any]) -> str:
@@ -123,12 +121,12 @@ def show(node: dict[str, Any]) -> str:
         lines.append("no PMD threads")
     lines += [f"{pmd['name']}: {pmd['cause']}: {pmd['witness']}" for pmd in node["pmds"] if pmd["cause"] != Cause.NONE]
     lines += [f"blind: {why}" for why in node["blind"]]
-    return "\n".join([*lines, ""])
+    return _answer(lines)
 
 
 def explain_pmd(snapshot: Snapshot, pmd: Pmd) -> str:
     """`keepalive/explain PMD`: state, cause and evidence in sentences an operator can act on."""
-    name = f"{clean(pmd.name)} on core {pmd.core}"
+    name = f"{pmd.name} on core {pmd.core}"
     served = f"Its rxqs: {rxqs(pmd)}."
     if pmd.state is State.UNUSED:
         lines = [f"{name} is UNUSED: it polls no rxq, so there is nothing that it could miss."]
@@ -146,7 +144,7 @@ def explain_pmd(snapshot: Snapshot, pmd: Pmd) -> str:
         ]
     if snapshot.vswitchd.state is not VswitchdState.RUNNING:
         lines.append(f"vswitchd is {snapshot.vswitchd.state}: {snapshot.vswitchd.witness}.")
-    return "\n".join(["keepAlive Status: Enabled", *(line for line in lines if line), ""])
+    return _answer([ENABLED, *(line for line in lines if line)])
 
 
 def explain_vswitchd(snapshot: Snapshot) -> str:
@@ -161,14 +159,14 @@ def explain_vswitchd(snapshot: Snapshot) -> str:
         lines.append(f"{vswitchd.culprit} holds it up.")
     lines.append(f"Its PMD threads: {tally(snapshot.pmds)}.")
     lines += [f"Blind: {why}." for why in snapshot.blind]
-    return "\n".join(["keepAlive Status: Enabled", *lines, ""])
+    return _answer([ENABLED, *lines])
 
 
 def rxqs(pmd: Pmd) -> str:
     """vhu1/0, dpdk0/2."""
     if pmd.rxqs is None:
         return "not told yet"
-    return ", ".join(f"{clean(rxq.port)}/{rxq.queue}" for rxq in pmd.rxqs) or "none"
+    return ", ".join(f"{rxq.port}/{rxq.queue}" for rxq in pmd.rxqs) or "none"
 
 
 def stamp(moment: Moment) -> str:
@@ -181,6 +179,10 @@ def columns(rows: Sequence[tuple[str, str]], indent: str = "") -> list[str]:
     """Rows as `name : value`, aligned."""
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{indent}{name:<{width}} : {value}" for name, value in rows]
+
+
+def _answer(lines: Sequence[str]) -> str:
+    return "".join(f"{one_line(line)}\n" for line in lines)
 
 
 SENTENCES = {
@@ -213,7 +215,7 @@ def collect(pmd: Pmd) -> str:
 
 def _why(transition: Transition) -> str:
     cause = "" if transition.cause == Cause.NONE else f"{transition.cause}: "
-    return f"{cause}{clean(transition.evidence)}"
+    return f"{cause}{transition.evidence}"
 
 
 def _shares(pmd: Pmd) -> str:

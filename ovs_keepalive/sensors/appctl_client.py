@@ -60,7 +60,10 @@ class AppctlClient:
         if self._socket is None:
             self._connect()
         self._sequence += 1
-        self._to_send = msgspec.json.encode({"id": self._sequence, "method": method, "params": arguments})
+        try:
+            self._to_send = msgspec.json.encode({"id": self._sequence, "method": method, "params": arguments})
+        except UnicodeEncodeError as error:
+            raise NoAnswer(f"{self._path}: {method}: an argument is not Unicode text") from error
         self._received.clear()
         self.waiting = True
         self._send()
@@ -77,7 +80,7 @@ class AppctlClient:
             while True:
                 part = self._socket.recv(1 << 18)
                 if not part:
-                    raise self._failed("closed the connection before it answered")
+                    return self._last_words()
                 self._received += part
         except BlockingIOError:
             pass  # all that has come so far is here
@@ -117,6 +120,14 @@ class AppctlClient:
             return  # the server does not read: poll tells when it does
         except OSError as error:
             raise self._failed(_words(error)) from error
+
+    def _last_words(self) -> str:
+        """The server hung up; a whole reply before that counts all the same."""
+        reply = self._reply() if self._received else None
+        if reply is None:
+            raise self._failed("closed the connection before it answered")
+        self.close()
+        return reply
 
     def _watch(self) -> None:
         """Between two requests only the end of the connection can come; anything else is no answer to anything."""

@@ -48,7 +48,8 @@ class Questions:
     def __init__(self, control_socket: Path) -> None:
         self._client = AppctlClient(control_socket)
         self._kind = self._wanted = Kind.COUNTERS
-        self._asked = 0.0
+        self._asked = self._began = 0.0  # monotonic time of the last request, and of the question's first one
+        self._listed = False  # whether the datapaths were listed for this very question
         self._datapaths: tuple[str, ...] = ("",)
         self._pending: tuple[str, ...] = ()  # datapaths of which this question still has to be asked
         self._texts: list[tuple[str, str]] = []
@@ -86,9 +87,11 @@ class Questions:
         """Ask, unless an answer is owed. Returns what is known at once: that nobody can be asked."""
         if self._client.waiting:
             return Answers()
-        self._kind, self._texts = kind, []
-        self._pending = self._datapaths
-        return self._send(now)
+        self._kind = self._wanted = kind
+        self._began, self._listed = now.mono, False
+        if kind is Kind.RXQS and self._datapaths != ("",):
+            self._kind = Kind.DATAPATHS  # where there are several, another may have come
+        return self._begin(now)
 
     def receive(self, now: Moment) -> Answers:
         """Take in what has come by now."""
@@ -110,8 +113,12 @@ class Questions:
             return self._send(now)
         if self._kind is Kind.RXQS:
             return Answers(rxqs=Seen(now, tuple(p for name, reply in self._texts for p in pmd_rxq.parse(reply, name))))
-        self._costs.append(now.mono - self._asked)
+        self._costs.append(now.mono - self._began)
         return Answers(counters=Seen(now, tuple(p for name, reply in self._texts for p in pmd_perf.parse(reply, name))))
+
+    def _begin(self, now: Moment) -> Answers:
+        self._texts, self._pending = [], self._datapaths
+        return self._send(now)
 
     def _send(self, now: Moment) -> Answers:
         name = self._pending[0] if self._kind is not Kind.DATAPATHS else ""
@@ -124,28 +131,26 @@ class Questions:
 
     def _refused(self, now: Moment, why: str) -> Answers:
         # "please specify an existing datapath": there is none, or there are several and it wants a name.
-        if self._kind is not Kind.DATAPATHS and "datapath" in why:
-            self._wanted, self._kind = self._kind, Kind.DATAPATHS
+        if self._kind is not Kind.DATAPATHS and not self._listed and "datapath" in why:
+            self._kind = Kind.DATAPATHS
             return self._send(now)
         self._datapaths = ("",)
         return self._blind(now, why)
 
     def _named(self, text: str, now: Moment) -> Answers:
-        self._kind = self._wanted
         # One a line: netdev@ovs-netdev
-        names = tuple(name for kind, _, name in (line.strip().partition("@") for line in text.splitlines())
-                      if kind in USERSPACE and name)  # fmt: skip
-        if not names or set(names) == set(self._datapaths):
-            # None at all is an answer too: no PMD. The same names again: one of them has just gone.
+        lines = (line.strip().partition("@") for line in text.splitlines())
+        names = tuple(name for kind, _, name in lines if kind in USERSPACE and name)
+        self._kind, self._listed = self._wanted, True
+        if not names:
             self._datapaths = ("",)
-            return self._nothing(now) if not names else self._blind(now, "datapaths change")
-        self._datapaths = self._pending = names
-        self._texts = []
-        return self._send(now)
+            return self._nothing(now)  # no datapath with PMDs is an answer too
+        self._datapaths = names
+        return self._begin(now)
 
     def _nothing(self, now: Moment) -> Answers:
-        return Answers(rxqs=Seen(now, ())) if self._kind is Kind.RXQS else Answers(counters=Seen(now, ()))
+        return Answers(rxqs=Seen(now, ())) if self._wanted is Kind.RXQS else Answers(counters=Seen(now, ()))
 
     def _blind(self, now: Moment, why: str) -> Answers:
         look = NotSeen(now, why)
-        return Answers(rxqs=look) if self._kind is Kind.RXQS else Answers(counters=look)
+        return Answers(rxqs=look) if self._wanted is Kind.RXQS else Answers(counters=look)
