@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
+import select
 import signal
 import socket
 import sys
@@ -25,8 +27,11 @@ from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
 from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.publishers.appctl_server import AppctlServer
-from ovs_keepalive.publishers.ovsdb import Ovsdb
+from ovs_keepalive.publishers.columns import Columns
+from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
+from ovs_keepalive.publishers.mirror import Mirror
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
+from ovs_keepalive.publishers.session import Session
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 
 log = ovs.vlog.Vlog("ovs_keepalive")
@@ -52,6 +57,9 @@ class Daemon:
         """Raises pidfile.Taken, or OSError when the pidfile or the control socket cannot be made."""
         ovs.util.PROGRAM_NAME = "ovs-keepalive"
         sys.setswitchinterval(SWITCH)
+        # python-ovs polls with select(2), which fails on descriptors from 1024 on; poll(2) takes its place.
+        ovs.poller.SelectPoll = select.poll
+        _raise_descriptor_limit()
         self._options = options
         self._stopping = False
         self._wakeup, self._wakeup_end = _catch_signals(self.stop)
@@ -62,8 +70,12 @@ class Daemon:
         self._asked = live.Asked()
         self._other_config: Mapping[str, str] | None = None  # from which they were read
         self._beat = Beat(VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), self._settings(), self._slot)
-        self._database = Ovsdb(options.remote, options.config.refresh / 1000, __version__, os.getpid())
-        self._keeper = SchemaKeeper(self._database.schema) if options.config.schema == "auto" else None
+        config = options.config
+        mirrors = config.mirror == "external_ids"
+        self._session = Session(options.remote, ["other_config", *([MIRRORED] if mirrors else [])])
+        self._columns = Columns(self._session, config.refresh / 1000, __version__, os.getpid())
+        self._mirror = Mirror(self._session) if mirrors else None
+        self._keeper = SchemaKeeper(self._columns.schema) if config.schema == "auto" else None
         self._self = psutil.Process()
         self._pinned: frozenset[int] = frozenset()
         self._affinity = os.sched_getaffinity(0)
@@ -92,23 +104,36 @@ class Daemon:
 
     def _turn(self) -> None:
         now = moment()
-        self._database.run(now)
+        self._run_database(now)
         self._take_settings()
         snapshot = self._slot.take()
         if snapshot is not None:
             self.snapshot = snapshot
-            self._database.publish(snapshot, now)
+            self._publish(snapshot, now)
             self._log_transitions(snapshot)
             self._make_room(snapshot)
         if self._keeper is not None:
-            self._keeper.run(now, self.snapshot, self._database.connected and self._database.has_lock)
+            self._keeper.run(now, self.snapshot, self._session.may_write)
         self._appctl.run()
+
+    def _run_database(self, now: Moment) -> None:
+        self._session.run(now)
+        self._columns.run(now)
+        if self._mirror is not None:
+            self._mirror.run(now)
+
+    def _publish(self, snapshot: Snapshot, now: Moment) -> None:
+        self._columns.publish(snapshot, now)
+        if self._mirror is not None:
+            self._mirror.publish(snapshot)
+            self._mirror.run(now)
 
     def _block(self) -> None:
         poller = ovs.poller.Poller()
         poller.fd_wait(self._slot.fileno(), ovs.poller.POLLIN)
         poller.fd_wait(self._wakeup.fileno(), ovs.poller.POLLIN)
-        self._database.wait(poller)
+        self._session.wait(poller)
+        self._columns.wait(poller)
         self._appctl.wait(poller)
         poller.block()
         try:
@@ -117,7 +142,7 @@ class Daemon:
             return
 
     def _take_settings(self) -> None:
-        other_config = self._database.other_config()
+        other_config = self._session.map("other_config")
         if other_config is None or other_config is self._other_config:
             return  # while the database is away the last settings hold
         self._other_config = other_config
@@ -164,28 +189,29 @@ class Daemon:
     def history(self) -> list[Transition]:
         """All that is remembered, newest last: the beat's transitions and the database's."""
         beaten = self.snapshot.history if self.snapshot is not None else ()
-        return sorted([*beaten, *self._database.events[-100:]], key=lambda transition: transition.at.mono)
+        return sorted([*beaten, *self._session.events], key=lambda transition: transition.at.mono)
 
     def facts(self) -> list[tuple[str, str]]:
         """What the main loop knows besides the snapshot, by name."""
-        database = self._database
-        connected = "connected" if database.connected else "not connected, trying again"
-        if database.schema.status is None:
-            columns = "not known"
+        columns, session = self._columns, self._session
+        if columns.schema.status is None:
+            there = "not known"
         else:
-            columns = ", ".join(sorted(database.schema.columns)) or "none: see ovs-keepalive schema apply"
-        lock = "held" if database.has_lock else "held by another daemon: waiting, nothing is written"
+            there = ", ".join(sorted(columns.schema.columns)) or "none: see ovs-keepalive schema apply"
+        lock = "held" if session.has_lock else "held by another daemon: waiting, nothing is written"
         cpu = self._self.cpu_times()
         lived = max(1e-3, moment().wall_ms / 1000 - self._self.create_time())
         facts = [
             ("version", f"{__version__}, pid {os.getpid()}"),
-            ("database", f"{self._options.remote}, {connected}"),
-            ("columns", f"{columns} (schema: {self._options.config.schema})" if database.connected else "not known"),
-            ("lock", lock if database.connected else "not known"),
-            ("transactions", f"{database.committed} done, {database.failed} failed" + (
-                f", the last with {database.last_error}" if database.last_error else "")),
+            ("database", f"{session.remote}, {'connected' if session.connected else 'not connected, trying again'}"),
+            ("columns", f"{there} (schema: {self._options.config.schema})" if session.connected else "not known"),
+            ("lock", lock if session.connected else "not known"),
+            ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
+                f", the last with {columns.last_error}" if columns.last_error else "")),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
+        if self._mirror is not None:
+            facts.append(("mirror", self._mirror.refusal or "external_ids"))
         return facts + [("refused setting", line) for line in self._asked.rejected]
 
     def stop(self) -> None:
@@ -197,25 +223,33 @@ class Daemon:
     def _end(self) -> None:
         self._beat.stop()
         self._empty_columns()
-        self._database.close()
+        self._session.close()
         self._appctl.close()
         self._pidfile.remove()
         log.info("ovs-keepalive ended")
 
     def _empty_columns(self) -> None:
         """Leave nothing behind that says ALIVE."""
-        if self.snapshot is None or not self._database.connected:
+        if self.snapshot is None or not self._session.connected:
             return
-        self._database.publish(
-            replace(self.snapshot, settings=replace(self.snapshot.settings, enabled=False)), moment()
-        )
+        disabled = replace(self.snapshot.settings, enabled=False)
+        self._publish(replace(self.snapshot, settings=disabled), moment())
         deadline = moment().mono + FAREWELL
-        while not self._database.idle and moment().mono < deadline:
+        while not self._is_idle() and moment().mono < deadline:
             poller = ovs.poller.Poller()
-            self._database.wait(poller)
+            self._session.wait(poller)
             poller.timer_wait(50)
             poller.block()
-            self._database.run(moment())
+            self._run_database(moment())
+
+    def _is_idle(self) -> bool:
+        return self._columns.idle and (self._mirror is None or self._mirror.idle)
+
+
+def _raise_descriptor_limit() -> None:
+    """Two files of each PMD thread stay open: 512 PMDs need more than the usual 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _catch_signals(stop: Callable[[], None]) -> tuple[socket.socket, socket.socket]:

@@ -31,9 +31,6 @@ BETWEEN_TRIES = 0.002  # seconds for which it runs on
 START_DEADLINE = 15.0  # seconds; a Python starts slowly beside PMD threads that spin
 END_DEADLINE = 5.0
 
-# What is started so dies with its parent, however that one ends; to be exact, with the thread that started it.
-LEASH = ("setpriv", "--pdeathsig", "KILL", "--")
-
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 libc.ptrace.restype = ctypes.c_long
@@ -48,7 +45,7 @@ class Hold:
 
     def __init__(self, tid: int, *, leashed: bool = True) -> None:
         # By path and isolated: starts in a third of the time, and finds itself wherever the package lies.
-        argv = [*(LEASH if leashed else ()), sys.executable, "-I", "-S", __file__, str(tid)]
+        argv = [*(leash() if leashed else ()), sys.executable, "-I", "-S", __file__, str(tid)]
         self._holder = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -81,6 +78,12 @@ class Hold:
     def _end(self, number: signal.Signals) -> None:
         self._holder.send_signal(number)
         self._holder.wait(END_DEADLINE)
+
+
+def leash() -> list[str]:
+    """What to put before a command: it dies with us, however we end; to be exact, with the thread that starts it."""
+    # The shell sees whether we died before the kernel was told.
+    return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
 
 
 def tracer(tid: int) -> int:

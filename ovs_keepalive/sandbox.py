@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ovs_keepalive.ptrace import LEASH, is_holder, tracer
+from ovs_keepalive.ptrace import is_holder, leash, tracer
 
 PREFIX = "ovs-keepalive-sandbox."
 DIRECTORIES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
@@ -334,8 +334,8 @@ class Sandbox:
         return dict(self._row(column).get(column, ["map", []])[1])
 
     def _tool(self, *argv: str) -> str:
-        env = self._environment(self._inner)
-        done = subprocess.run([*self._chroot, *argv], env=env, capture_output=True, text=True, timeout=60, check=False)
+        env, argv = self._environment(self._inner), (*leash(), *self._chroot, *argv)
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise SandboxError(said[-1])
@@ -352,7 +352,7 @@ class Sandbox:
             raise SandboxError(f"{name}: runs already (pid {self._processes[name].pid}): end it first")
         quiet = subprocess.DEVNULL
         with (self.dir / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen([*LEASH, *argv], env=env, stdin=quiet, stdout=log, stderr=log, process_group=0)
+            process = subprocess.Popen([*leash(), *argv], env=env, stdin=quiet, stdout=log, stderr=log, process_group=0)
         self._processes[name] = process
         return process.pid
 

@@ -31,7 +31,7 @@ def parse(value: str) -> Pair:
     """The reverse of render. Raises ValueError, one line."""
     match = _PAIR.fullmatch(value)
     if match is None:
-        raise ValueError(f"{ascii(value[:60])} is not STATE,core,last_seen")
+        raise ValueError(f"{value[:60]!a} is not STATE,core,last_seen")
     return Pair(State(match[1]), int(match[2]), int(match[3]))
 
 
@@ -80,6 +80,26 @@ def detail(snapshot: Snapshot, version: str, pid: int) -> dict[str, str]:
 def without_beat(pairs: Mapping[str, str]) -> dict[str, str]:
     """The same without what changes at every beat: if this differs, it is news."""
     return {name: value.partition(";beat=")[0] if name == "daemon" else value for name, value in pairs.items()}
+
+
+def told(state: State) -> State:
+    """The state as far as it is news: SLEEP comes and goes with the next refresh."""
+    return State.ALIVE if state is State.SLEEP else state
+
+
+MIRROR_PREFIX = "ovs-keepalive-core"
+
+
+def mirrored(snapshot: Snapshot) -> dict[str, str]:
+    """What external_ids has to hold with `mirror: external_ids`: `STATE,<epoch ms>` of the state's begin, by core."""
+    if not snapshot.settings.enabled:
+        return {}
+    return {f"{MIRROR_PREFIX}{pmd.core}": f"{told(pmd.state)},{pmd.since.wall_ms}" for pmd in snapshot.registered}
+
+
+def same(value: str, wanted: str | None) -> bool:
+    """Whether a mirrored value tells the state that is wanted, since whenever."""
+    return wanted is not None and value.partition(",")[0] == wanted.partition(",")[0]
 
 
 def clean(text: str) -> str:

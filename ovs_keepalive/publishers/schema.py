@@ -30,7 +30,7 @@ CONVERT_TIMEOUT = 60.0  # seconds: a conversion copies the whole database (some 
 LONGEST_PATH = 107  # bytes, of a Unix socket (unix(7))
 LONGEST_NAME = 80  # bytes: behind a longer path python-ovs connects to /proc/self/fd/N/NAME
 HIGHEST_PORT = 65535
-LONGEST_ANSWER = 4 << 20  # characters; the schema of OVS 4.0 has 28,000
+LONGEST_ANSWER = 4 << 20  # bytes; the schema of OVS 4.0 has 28,000
 
 DANGER = (
     "warning: Python IDL clients older than OVS 3.3 go deaf at this conversion, and clients that register all columns"

@@ -241,6 +241,34 @@ def test_schema_auto_heals_a_column_taken_away_within_10_s(sandbox: Sandbox) -> 
     assert "columns  keepalive, keepalive_detail -> none" in ask(sandbox, "keepalive/history")
 
 
+def test_the_mirror_tells_changes_in_external_ids_and_takes_its_keys_away(sandbox: Sandbox) -> None:
+    sandbox.vsctl("set", "Open_vSwitch", ".", "external_ids:ovs-keepalive-core7=ALIVE,1", "external_ids:system-id=x")
+
+    def mirrored() -> dict[str, str]:
+        rows = sandbox.transact({"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["external_ids"]})
+        return dict(rows[0]["rows"][0]["external_ids"][1])
+
+    sandbox.settings(enable_keepalive=True)
+    sandbox.start_daemon(config={"schema": "manual", "mirror": "external_ids"})
+    both = {"ovs-keepalive-core0", "ovs-keepalive-core1", "system-id"}
+    wait(lambda: mirrored().keys() == both, "both cores, and the stale key gone", 15)
+    assert re.fullmatch(r"ALIVE,\d{13}", mirrored()["ovs-keepalive-core0"])
+    sandbox.kill_vswitchd()
+    wait(lambda: mirrored()["ovs-keepalive-core0"].startswith("GONE,"), "the change", 10)
+    sandbox.stop_daemon()
+    assert mirrored() == {"system-id": "x"}
+
+
+def test_the_mirror_leaves_an_ovn_chassis_alone(sandbox: Sandbox) -> None:
+    sandbox.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=tcp:127.0.0.1:6642")
+    sandbox.settings(enable_keepalive=True)
+    sandbox.start_daemon(config={"schema": "auto", "mirror": "external_ids"})
+    wait(lambda: all_well(sandbox), "all PMDs well", 15)
+    assert "ovn-remote: this is an OVN chassis, nothing is mirrored" in ask(sandbox, "keepalive/status")
+    sandbox.stop_daemon()
+    assert sandbox.vsctl("get", "Open_vSwitch", ".", "external_ids").count("=") == 1
+
+
 def daemon() -> list[str]:
     """The daemon's command line."""
     return [sys.executable, "-m", "ovs_keepalive", "run"]

@@ -156,8 +156,8 @@ def test_sigkill_of_its_user_leaves_no_process(short_tmp: Path) -> None:
 # --- what goes wrong is one line ---------------------------------------------------------------
 
 
-def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOOLS", {"ovs-nonsense": "openvswitch-switch"})
+def test_a_missing_tool_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TOOLS", ("ovs-nonsense",))
     with pytest.raises(SandboxError, match=r"^ovs-nonsense: not installed: apt-get install openvswitch-switch$"):
         Sandbox().start()
 

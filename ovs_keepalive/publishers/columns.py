@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the columns `keepalive` and `keepalive_detail`: changes at once, time stamps once a refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ovs.poller
+
+from ovs_keepalive.core.model import Moment, Snapshot, Transition
+from ovs_keepalive.formats import column
+from ovs_keepalive.publishers.schema_auto import LiveSchema
+from ovs_keepalive.publishers.session import Outcome, Session, Write
+
+Content = tuple[dict[str, column.Pair], dict[str, str]]  # of the two columns
+
+
+class Columns:
+    """Brings the columns to the newest snapshot. run() and wait() belong to the main loop."""
+
+    def __init__(self, session: Session, refresh: float, version: str, pid: int) -> None:
+        """refresh: seconds between two writes of last_seen, at least; version, pid: of this daemon."""
+        self.schema = LiveSchema(session.remote)
+        self.committed = self.failed = 0
+        self.last_error = ""
+        self._session = session
+        self._refresh = refresh
+        self._version = version
+        self._pid = pid
+        self._life = (-1, 0)  # of the session, when the schema was last asked for
+        self._there: frozenset[str] = frozenset()  # the columns that the server has
+        self._wanted: Snapshot | None = None  # None: there is nothing more to be done for the last one
+        self._write: Write | None = None
+        self._in_flight: Content = ({}, {})
+        self._written: Content | None = None  # None: not known
+        self._written_at = float("-inf")
+
+    def run(self, now: Moment) -> None:
+        """Go on with what has to be written."""
+        if self._session.connected and self._session.life != self._life:
+            self._life = self._session.life
+            self._written = None
+            self.schema.look(now)
+        if not self._session.has_lock:
+            self._written = None
+        if self.schema.run(now):
+            self._follow_schema(now)
+        self._follow_write(now)
+        self._step(now)
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        """Let the poller wake for what is under way besides the session."""
+        self.schema.wait(poller)
+
+    def publish(self, snapshot: Snapshot, now: Moment) -> None:
+        """Bring the columns to this snapshot."""
+        self._wanted = snapshot
+        self._step(now)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that can be written now is."""
+        return self._write is None and (self._wanted is None or not self._can_write())
+
+    def _can_write(self) -> bool:
+        return self._session.may_write and bool(self._there)
+
+    def _follow_schema(self, now: Moment) -> None:
+        was, self._there = self._there, self.schema.columns
+        if self._there != was:
+            self._written = None
+            old, new = (", ".join(sorted(columns)) or "none" for columns in (was, self._there))
+            self._session.note(Transition(now, "columns", old, new, "none", "schema of the database"))
+
+    def _follow_write(self, now: Moment) -> None:
+        outcome = self._write.outcome() if self._write is not None else Outcome.UNDER_WAY
+        if self._write is None or outcome is Outcome.UNDER_WAY:
+            return
+        if outcome is Outcome.DONE:
+            self.committed += 1
+            self.last_error = ""
+            self._written = self._in_flight
+        else:
+            # Not retried as such: the next snapshot supersedes it.
+            self.failed += 1
+            self.last_error = self._write.error()
+            self._written = self._wanted = None
+            self.schema.look(now)
+        self._write = None
+
+    def _step(self, now: Moment) -> None:
+        """Take the next step towards the snapshot that is wanted, unless one is under way."""
+        snapshot = self._wanted
+        if snapshot is None or self._write is not None or not self._can_write():
+            return
+        wanted = column.keepalive(snapshot)
+        pairs = column.staged(wanted, self._written[0] if self._written is not None else {}, snapshot)
+        details = column.detail(snapshot, self._version, self._pid)
+        if _states(pairs) == _states(wanted):
+            self._wanted = None  # this step is all there is to do for it
+        if not self._is_due(snapshot, pairs, details):
+            return
+        texts = {"keepalive": {name: column.render(pair) for name, pair in pairs.items()}, "keepalive_detail": details}
+        row = {name: ["map", [[*pair] for pair in texts[name].items()]] for name in sorted(self._there)}
+        self._write = self._session.write({"op": "update", "row": row})
+        self._in_flight = (pairs, details)
+        self._written_at = snapshot.at.mono
+        self._follow_write(now)
+
+    def _is_due(self, snapshot: Snapshot, pairs: Mapping[str, column.Pair], details: Mapping[str, str]) -> bool:
+        if self._written is None:
+            return True
+        written, written_details = self._written
+        if _states(pairs) != _states(written) or column.without_beat(details) != column.without_beat(written_details):
+            return True
+        pause = max(self._refresh, snapshot.settings.interval)
+        return snapshot.settings.enabled and snapshot.at.mono - self._written_at >= 0.95 * pause
+
+
+def _states(pairs: Mapping[str, column.Pair]) -> dict[str, tuple[Any, int]]:
+    return {name: (column.told(pair.state), pair.core) for name, pair in pairs.items()}

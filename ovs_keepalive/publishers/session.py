@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one OVSDB session: settings in, transactions out, one writer by the lock `ovs_keepalive`.
+
+The IDL monitors only what the daemon reads. Its own columns are written as raw operations and not monitored: what
+costs is the echo of one's own write (notes/ovsdb), and a monitored column that a conversion takes away would leave
+the IDL deaf for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import ovs.db.idl
+import ovs.poller
+
+from ovs_keepalive.core.model import Moment, Transition
+
+DATABASE = TABLE = "Open_vSwitch"
+LOCK = "ovs_keepalive"
+MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
+EVENTS = 100  # transitions of the session that are remembered
+
+
+class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no types
+    """Notices conversions of the database, which cancel every monitor."""
+
+    conversions = 0
+
+    def handle_monitor_canceled(self, message: Any) -> bool:
+        canceled = bool(super().handle_monitor_canceled(message))
+        self.conversions += canceled
+        return canceled
+
+
+class Outcome(Enum):
+    """How a transaction stands."""
+
+    UNDER_WAY = "under way"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Write:
+    """One transaction with one operation on the row of Open_vSwitch. Whoever started it asks how it stands."""
+
+    def __init__(self, idl: _Idl, operation: Mapping[str, Any]) -> None:
+        self._transaction = ovs.db.idl.Transaction(idl)
+        self._transaction.add_op({"table": TABLE, "where": [], **operation})
+        self._transaction.commit()
+
+    def outcome(self) -> Outcome:
+        """DONE once the server has committed it; FAILED also when the connection or the lock was lost."""
+        status = self._transaction.commit()
+        if status == ovs.db.idl.Transaction.INCOMPLETE:
+            return Outcome.UNDER_WAY
+        good = (ovs.db.idl.Transaction.SUCCESS, ovs.db.idl.Transaction.UNCHANGED)
+        return Outcome.DONE if status in good else Outcome.FAILED
+
+    def error(self) -> str:
+        """Why it failed."""
+        return f"{self._transaction.commit()}: {self._transaction.get_error()}"
+
+
+class Session:
+    """The connection to the database. run() and wait() belong to the main loop."""
+
+    def __init__(self, remote: str, columns: Sequence[str]) -> None:
+        """remote: of the database; columns: the maps of Open_vSwitch that are read, all of them OVS's own."""
+        self.remote = remote
+        self.connected = False
+        self.life = (-1, 0)  # changes with each connection and each conversion: what was known of the server is void
+        self.events: list[Transition] = []
+        schema = {
+            "name": DATABASE,
+            "version": "8.0.0",
+            "tables": {TABLE: {"columns": dict.fromkeys(columns, MAP), "isRoot": True, "maxRows": 1}},
+        }
+        helper = ovs.db.idl.SchemaHelper(schema_json=schema)
+        helper.register_columns(TABLE, list(columns))
+        self._idl = _Idl(remote, helper)
+        self._idl.set_lock(LOCK)
+        self._read = -1  # change number of the database when its maps were read
+        self._maps: dict[str, Mapping[str, str]] = {}
+
+    def run(self, now: Moment) -> None:
+        """Take in what the server sent."""
+        self._idl.run()
+        link = self._idl._session  # noqa: SLF001 - python-ovs tells in no other way whether it is connected
+        connected = bool(link.is_connected() and self._idl.tables[TABLE].rows)
+        if connected:
+            self.life = (link.get_seqno(), self._idl.conversions)
+        if connected != self.connected:
+            self.connected = connected
+            states = ("disconnected", "connected") if connected else ("connected", "disconnected")
+            self.note(Transition(now, "ovsdb", *states, "none", self.remote))
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        """Let the poller wake for the session."""
+        self._idl.wait(poller)
+
+    def map(self, column: str) -> Mapping[str, str] | None:
+        """One of the maps that are read; None while it is not known. The same object while nothing changed."""
+        if self._idl.change_seqno != self._read:
+            self._read = self._idl.change_seqno
+            self._maps = {}
+        if column not in self._maps:
+            for row in self._idl.tables[TABLE].rows.values():
+                self._maps[column] = getattr(row, column)
+        return self._maps.get(column)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether this daemon is connected, and the one writer."""
+        return self.connected and self.has_lock
+
+    @property
+    def has_lock(self) -> bool:
+        """Whether it holds the lock."""
+        return bool(self._idl.has_lock)
+
+    def write(self, operation: Mapping[str, Any]) -> Write:
+        """Start a transaction: an operation of RFC 7047 section 5.2 without its table and condition."""
+        return Write(self._idl, operation)
+
+    def note(self, event: Transition) -> None:
+        """Remember an event for the history."""
+        self.events = [*self.events[1 - EVENTS :], event]
+
+    def close(self) -> None:
+        """End the session; the server gives the lock to whoever waits."""
+        self._idl.close()
