@@ -44,7 +44,7 @@ class Hold:
     """One thread, held from here to release() by a process of its own, which does not outlive this one if leashed."""
 
     def __init__(self, tid: int, *, leashed: bool = True) -> None:
-        # By path and isolated: starts in a third of the time, and finds itself wherever the package lies.
+        # By path and isolated: it finds itself wherever the package lies, and nothing of the environment disturbs it.
         argv = [*(leash() if leashed else ()), sys.executable, "-I", "-S", __file__, str(tid)]
         self._holder = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

@@ -149,7 +149,7 @@ class Scene:
         self._last_look = self._read_all = float("-inf")
         self._soon = math.inf
         self._asked: tuple[str, float] | None = None
-        self._answered = False
+        self._answered = self._other = False
         self._ended: Ended | None = None
         self._seen: Seen[tuple[ThreadLook, ...]] | None = None
         self._last: dict[ThreadId, ThreadLook] = {}
@@ -186,7 +186,7 @@ class Scene:
     def starts(self, process: ProcessId = SECOND) -> None:
         """Let another process start; it has no PMD threads yet."""
         self._turn_to(process)
-        self.answers = True
+        self._other, self.answers = True, True
 
     def oversleeps(self, seconds: float) -> None:
         """Let the daemon not be scheduled, while everything else goes on."""
@@ -221,9 +221,12 @@ class Scene:
         now, before = self.moment, self.register
         due = self._is_due()
         ended, self._ended = self._ended, None
+        other, self._other = self._other, False
         looks = Looks(now, None, ended) if self.process is None else self._look(now, self.process, due)
         if looks is None:
-            return
+            if not other:
+                return
+            looks = Looks(now, self.process)
         self.register = heartbeat.judge(before, looks, self.settings, self.interval, self.period)
         self._soon = heartbeat.next_look(self.register, self.interval)
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes one thread of a real process misbehave, and puts it right again. For throw-away processes only.
 
-held() leaves a tracer attached. The others stop the thread for a moment, keep its registers, and send it into a few
-bytes of code of their own, which lie in the zero padding behind the executable's code and stay there; no tracer is left
-and every other thread runs on. Linux on x86_64, as root or owner of the process; elsewhere the test is skipped.
+held() leaves a tracer attached. frozen(), throttled() and starved() take the thread's CPU with what the kernel has for
+that, as root. The others stop the thread for a moment, keep its registers, and send it into a few bytes of code of
+their own, which lie in the zero padding behind the executable's code and stay there; no tracer is left and every other
+thread runs on. Linux on x86_64, as root or owner of the process. What this machine cannot do is skipped, with the
+reason.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import platform
 import re
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ovs_keepalive.ptrace import PTRACE_DETACH, Hold, HoldError, ptrace, seize, seize_at_rest
+from ovs_keepalive.ptrace import PTRACE_DETACH, Hold, HoldError, leash, ptrace, seize, seize_at_rest
 from ovs_keepalive.sandbox import wait
 from tests.conftest import cannot
 
@@ -53,6 +57,17 @@ VFORK = (
 STUB_SIZE = 64
 SPIN_AT, CALL_AT, VFORK_AT = 0, 8, 16
 STUB = (SPIN.ljust(CALL_AT, b"\0") + CALL.ljust(VFORK_AT - CALL_AT, b"\0") + VFORK).ljust(STUB_SIZE, b"\0")
+
+
+HOG = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
+print("runs", flush=True)
+end = time.monotonic() + 60
+while time.monotonic() < end:  # nothing else on this CPU could end it
+    pass
+"""
 
 
 class Registers(ctypes.Structure):
@@ -108,9 +123,12 @@ def asleep(tid: int, seconds: int = 3600) -> Iterator[None]:
 def uninterruptible(tid: int) -> Iterator[None]:
     """State D: in vfork(2), until its child is gone."""
     children = Path(f"/proc/{tid}/task/{tid}/children")
+    before = set(children.read_text().split())  # those of earlier faults: their parent does not reap them
     with _astray(tid, VFORK_AT, SYS_VFORK):
-        child = int(wait(children.read_text, f"child of thread {tid}"))
+        child = int(wait(lambda: set(children.read_text().split()) - before, f"child of thread {tid}").pop())
+        call = Path(f"/proc/{child}/syscall")
         try:
+            wait(lambda: call.read_text().startswith(f"{SYS_PAUSE} "), f"pause of child {child}")  # on its leash by now
             yield
         finally:
             with suppress(ProcessLookupError):  # the whole process has ended
@@ -121,6 +139,105 @@ def end_thread(tid: int) -> None:
     """The thread is gone, its process lives on and does not know. Nothing can put this right."""
     with _stopped(tid, seize_at_rest):
         _send(tid, _registers(tid), _stub(tid) + CALL_AT, SYS_EXIT)
+
+
+@contextmanager
+def frozen(tid: int) -> Iterator[None]:
+    """State S: the freezer of cgroup v2 has it, and nothing else of its process."""
+    with _alone_in_cgroup(tid, "") as group:
+        _frozen_by(group / "cgroup.freeze", "1", group / "cgroup.events", "frozen 1")
+        try:
+            yield
+        finally:
+            _write(group / "cgroup.freeze", "0")
+
+
+@contextmanager
+def frozen_v1(tid: int) -> Iterator[None]:
+    """State D: the freezer of cgroup v1 has it."""
+    with _alone_in_cgroup(tid, "freezer") as group:
+        _frozen_by(group / "freezer.state", "FROZEN", group / "freezer.state", "FROZEN")
+        try:
+            yield
+        finally:
+            _write(group / "freezer.state", "THAWED")
+
+
+@contextmanager
+def throttled(tid: int) -> Iterator[None]:
+    """State R, mostly: its cgroup may use 1 ms of CPU in each second."""
+    with _alone_in_cgroup(tid, "cpu") as group:
+        _write(group / "cpu.cfs_period_us", "1000000")
+        _write(group / "cpu.cfs_quota_us", "1000")
+        yield
+
+
+@contextmanager
+def starved(tid: int, cpu: int) -> Iterator[None]:
+    """State R: it is pinned to a CPU on which a SCHED_FIFO thread runs for ever. The kernel leaves it 5 %."""
+    allowed = os.sched_getaffinity(tid)
+    os.sched_setaffinity(tid, {cpu})
+    argv = [*leash(), sys.executable, "-I", "-S", "-c", HOG, str(cpu)]
+    try:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as hog:
+            try:
+                if not (hog.stdout and hog.stdout.readline()):
+                    cannot(f"no SCHED_FIFO: {hog.communicate()[1].strip().splitlines()[-1]}")
+                yield
+            finally:
+                hog.kill()
+    finally:
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(tid, allowed)
+
+
+@contextmanager
+def _alone_in_cgroup(tid: int, controller: str) -> Iterator[Path]:
+    """A cgroup below its own for one thread; controller: one of cgroup v1, or "" for cgroup v2."""
+    home = _cgroup(tid, controller)
+    group, members = home / f"ovs-keepalive-fault-{tid}", "tasks" if controller else "cgroup.threads"
+    try:
+        group.mkdir()
+    except OSError as error:
+        cannot(f"{group}: {error.strerror}")
+    try:
+        if not controller:
+            _write(group / "cgroup.type", "threaded")
+        _write(group / members, str(tid))
+        yield group
+    finally:
+        with suppress(ProcessLookupError):  # the whole process has ended
+            (home / members).write_text(str(tid))
+        wait(lambda: not (group / members).read_text(), f"{group} empty")
+        group.rmdir()
+
+
+def _cgroup(tid: int, controller: str) -> Path:
+    wanted = ("cgroup", controller) if controller else ("cgroup2", "rw")
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    mount = next(
+        (at for _, at, kind, options, *_ in mounts if kind == wanted[0] and wanted[1] in options.split(",")), ""
+    )
+    # 6:freezer:/    0::/user.slice
+    lines = (line.split(":", 2) for line in Path(f"/proc/{tid}/cgroup").read_text().splitlines())
+    path = next((path for _, controllers, path in lines if controller in controllers.split(",")), "")
+    if not mount or not path:
+        cannot(f"no cgroup v1 with {controller} is mounted here" if controller else "no cgroup v2 is mounted here")
+    return Path(mount, path.lstrip("/"))
+
+
+def _frozen_by(switch: Path, on: str, told_in: Path, told: str) -> None:
+    _write(switch, on)
+    wait(lambda: told in told_in.read_text(), f"{told_in} says {told}")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except ProcessLookupError:
+        raise
+    except OSError as error:
+        cannot(f"{file}: {error.strerror}")
 
 
 @contextmanager

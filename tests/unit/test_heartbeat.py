@@ -171,10 +171,12 @@ def test_rest_before_it_had_rxqs_is_no_silence() -> None:
     scene.run(30.0)
     worker.rxqs = queues
     worker.fails(Cause.SPINNING)
-    began = scene.now
+    while not scene.pmd(worker).rxqs:
+        scene.run(0.01)
+    told = scene.now
     scene.run(5.0)
-    assert scene.states(worker, began) == [MISSING, DEAD, GONE]
-    assert scene.when(worker, MISSING) - began >= 1.0
+    assert scene.states(worker, told) == [MISSING, DEAD, GONE]
+    assert scene.when(worker, MISSING) - told >= 0.98
 
 
 def test_an_rxq_list_older_than_the_last_progress_proves_nothing() -> None:
@@ -237,12 +239,38 @@ def test_a_runnable_thread_keeps_its_state_while_the_main_thread_is_silent(why: 
     assert scene.state(stalled) is ALIVE
 
 
+def test_a_pmd_of_which_only_its_run_time_speaks_says_so_and_takes_it_back() -> None:
+    scene = Scene()
+    worker, stalled = scene.workers
+    stalled.fails(Cause.TRACED)
+    scene.answers = False
+    scene.run(3.5)
+    silent = scene.pmd(worker)
+    assert (silent.state, silent.cause, silent.witness) == (ALIVE, Cause.NONE, "run-time (unverified)")
+    assert "witness=run-time (unverified)" in column.detail(scene.snapshot, "1", 2)[worker.name]
+    assert "tracer" in scene.pmd(stalled).witness or "gdb" in scene.pmd(stalled).witness
+    scene.answers = True
+    scene.run(1.0)
+    assert scene.pmd(worker).witness == ""
+    assert worker.name not in column.detail(scene.snapshot, "1", 2)
+
+
 @pytest.mark.parametrize("number", ["7", "271"])
 def test_a_pmd_that_ovs_parks_in_poll_keeps_its_state_while_the_main_thread_is_silent(number: str) -> None:
     scene = Scene()
     parked = scene.workers[0]
     parked.parks()
     parked.syscall = number
+    scene.answers = False
+    scene.run(50.0)
+    assert _verdicts(scene) == []
+
+
+@pytest.mark.parametrize("number", ["7", "271", "-1", "running"])
+def test_a_sleeping_thread_is_not_believed_to_stand_still_where_its_system_call_may_be_poll(number: str) -> None:
+    scene = Scene()
+    scene.workers[0].parks()
+    scene.workers[0].shows(syscall=number, wchan="0")  # a kernel that hides wchan
     scene.answers = False
     scene.run(50.0)
     assert _verdicts(scene) == []
@@ -535,6 +563,20 @@ def test_a_kill_after_the_pmds_were_gone_is_an_orderly_stop() -> None:
     assert scene.vswitchd() is VswitchdState.RESTARTING
     assert [scene.state(worker) for worker in workers] == [ALIVE, ALIVE]
     assert _verdicts(scene) == []
+
+
+def test_a_kill_after_pmds_without_rxqs_were_gone_is_an_orderly_stop_too() -> None:
+    scene = Scene()
+    for worker in scene.workers:
+        worker.rxqs = ()
+        worker.parks()
+    scene.run(5.0)
+    scene.answers = False
+    for worker in scene.workers:
+        worker.exists = False
+    scene.run(7.0)
+    scene.ends(orderly=False)
+    assert scene.vswitchd() is VswitchdState.RESTARTING
 
 
 def test_a_crash_after_one_thread_exited_is_still_a_crash() -> None:

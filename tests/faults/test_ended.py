@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PMD thread ends and its process does not know; the process ends in order, and PMDs are blamed for nothing.
+
+(That it ends by SIGKILL is told within 50 ms: test_held.)
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ovs_keepalive.sandbox import Sandbox, wait
+from tests.faults.inject import end_thread
+from tests.faults.laboratory import Course, Laboratory, Rounds, cause_of
+from tests.subscriber import Subscriber, Told
+
+pytestmark = pytest.mark.real
+
+
+def test_a_thread_that_ended_is_gone_without_missing_and_only_a_restart_heals_it(rounds: Rounds) -> None:
+    def run(laboratory: Laboratory) -> Course:
+        sandbox = laboratory.sandbox
+        (sick, tid), (well, _) = sandbox.pmds().items()
+        begin = time.monotonic()
+        end_thread(tid)
+        uncertainty = (time.monotonic() - begin) / laboratory.interval
+        gone = laboratory.wait_for(sick, "GONE", begin)
+        laboratory.assert_others_are_well(sick, begin)
+        killed = time.monotonic()
+        sandbox.kill_vswitchd()
+        restarted = laboratory.wait_for(well, "GONE", killed)
+        sandbox.start_vswitchd()
+        sandbox.wait_for_pmds()
+        names = list(sandbox.pmds())
+        wait(lambda: all(laboratory.last.state(name) in ("ALIVE", "SLEEP") for name in names), "PMDs well", 15)
+
+        late = (gone.at - begin) / laboratory.interval
+        assert late <= 3.5 + uncertainty
+        told = [one for one in laboratory.since(begin) if one.at < killed]
+        assert {one.state(sick).replace("SLEEP", "ALIVE") for one in told} <= {"ALIVE", "GONE"}
+        assert {cause_of(one.detail[sick]) for one in told if sick in one.detail} == {"exited"}
+        assert cause_of(restarted.detail[sick]) == "exited"  # the cause found first stays
+        assert cause_of(restarted.detail[well]) == "process-gone"
+        return Course([], None, None, late, 0.0, uncertainty, {"exited"}, set())
+
+    rounds.repeat("thread exit", run)
+
+
+def by_sigterm(sandbox: Sandbox) -> None:
+    """The pidfile goes first."""
+    sandbox.kill_vswitchd(signal.SIGTERM)
+
+
+def by_appctl_exit(sandbox: Sandbox) -> None:
+    """The PMD threads go first, and main is silent meanwhile."""
+    stat = Path(f"/proc/{sandbox.vswitchd_pid}/stat")
+    sandbox.appctl("exit")
+    wait(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "the end of vswitchd")
+    sandbox.kill_vswitchd()  # only its exit status is left
+
+
+@pytest.mark.parametrize("stop", [by_sigterm, by_appctl_exit])
+def test_an_orderly_restart_is_told_as_one_and_no_pmd_is_blamed(
+    rounds: Rounds, stop: Callable[[Sandbox], None]
+) -> None:
+    def run(laboratory: Laboratory) -> None:
+        sandbox, old = laboratory.sandbox, set(laboratory.sandbox.pmds())
+        begin = time.monotonic()
+        stop(sandbox)
+        laboratory.wait_for_vswitchd("RESTARTING", begin)
+        time.sleep(3.5 * laboratory.interval)  # GONE would have come by now
+        sandbox.start_vswitchd()
+        sandbox.wait_for_pmds()
+        new = set(sandbox.pmds())
+        started = time.monotonic()
+        laboratory.wait_for_vswitchd("RUNNING", started)
+        wait(lambda: set(laboratory.last.keepalive) == new, "the new PMDs", 10)
+        told = laboratory.since(begin)
+        assert {one.state(name) for one in told for name in one.keepalive} <= {"ALIVE", "SLEEP"}
+        assert all(set(one.keepalive) in (old, new) for one in told)  # all in one transaction
+        assert not any((old | new) & set(one.detail) for one in told)  # no cause for any of them
+
+    rounds.repeat(f"orderly stop {stop.__name__}", run)
+
+
+def test_an_orderly_stop_that_nobody_restarts_is_gone_at_its_deadline(make_sandbox: Callable[..., Sandbox]) -> None:
+    sandbox = make_sandbox()
+    sandbox.settings(enable_keepalive=True, keepalive_interval=500)
+    sandbox.start_daemon(config={"restart-deadline": 2})
+    names = set(sandbox.pmds())
+    wait(lambda: set(sandbox.column()) == names, "2 PMDs in the column", 15)
+    with Subscriber(sandbox.remote) as subscriber:
+        begin = time.monotonic()
+        by_sigterm(sandbox)
+        ended = time.monotonic()
+
+        def all_gone() -> Told | None:
+            return next((one for one in subscriber.updates if {one.state(name) for name in names} == {"GONE"}), None)
+
+        gone = wait(all_gone, "GONE", 10)
+        assert begin + 2.0 <= gone.at <= ended + 2.0 + 0.5
+        assert gone.detail["vswitchd"].startswith("GONE;")
+        assert {cause_of(gone.detail[name]) for name in names} == {"process-gone"}

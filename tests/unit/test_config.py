@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file: its defaults, and errors of one line that name the key, the value and the cure."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ovs_keepalive import config
+from ovs_keepalive.config import Config, Invalid
+
+
+def _error(text: str) -> str:
+    with pytest.raises(Invalid) as caught:
+        config.parse(text, "c.yaml")
+    line = str(caught.value)
+    assert line.startswith("c.yaml: ")
+    assert line.isprintable(), line
+    return line
+
+
+# --- what may be said ----------------------------------------------------------------------------
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    defaults = Config()
+    assert defaults.schema == "manual"
+    assert defaults.refresh == 1000
+    assert defaults.max_main_share == 1.0
+    assert defaults.restart_deadline == 60.0
+    assert defaults.hung_after == 60.0
+    assert (defaults.ovsdb, defaults.vswitchd_pidfile) == ("", "")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "---\n", "{}", "null"])
+def test_a_file_that_says_nothing_gives_the_defaults(text: str) -> None:
+    assert config.parse(text, "c.yaml") == Config()
+
+
+def test_every_key_can_be_said() -> None:
+    said = config.parse(
+        "ovsdb: unix:/tmp/db.sock\n"
+        "vswitchd-pidfile: /run/v.pid\n"
+        "refresh: 60000\n"
+        "schema: auto\n"
+        "max-main-share: 2.5\n"
+        "restart-deadline: 120\n"
+        "hung-after: 30\n",
+        "c.yaml",
+    )
+    assert said == Config(
+        ovsdb="unix:/tmp/db.sock",
+        vswitchd_pidfile="/run/v.pid",
+        refresh=60000,
+        schema="auto",
+        max_main_share=2.5,
+        restart_deadline=120.0,
+        hung_after=30.0,
+    )
+
+
+@pytest.mark.parametrize("word", ["off", "on", "yes", "no", "Off", "NO", "y"])
+def test_off_and_its_like_are_words(word: str) -> None:
+    assert config.parse(f"ovsdb: {word}", "c.yaml").ovsdb == word
+
+
+def test_true_is_no_word() -> None:
+    assert "ovsdb: True: " in _error("ovsdb: true")
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xef\xbb\xbfrefresh: 2000\n")
+    assert config.load(path).refresh == 2000
+
+
+# --- what may not --------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_is_named_with_those_that_are_known() -> None:
+    line = _error("refrehs: 2000")
+    assert "refrehs" in line
+    assert "unknown key" in line
+    assert "max-main-share" in line
+
+
+def test_a_key_is_written_with_hyphens() -> None:
+    line = _error("max_main_share: 2")
+    assert "max_main_share: unknown key" in line
+    assert "max-main-share" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value", "cure"),
+    [
+        ("refresh: soon", "refresh", "'soon'", "int"),
+        ("refresh: '2000'", "refresh", "'2000'", "int"),
+        ("refresh: 1.5", "refresh", "1.5", "int"),
+        ("refresh: true", "refresh", "True", "int"),
+        ("refresh:", "refresh", "None", "int"),
+        ("refresh: [1000]", "refresh", "[1000]", "int"),
+        ("refresh: {a: 1}", "refresh", "{'a': 1}", "int"),
+        ("ovsdb: 6640", "ovsdb", "6640", "str"),
+        ("refresh: 999", "refresh", "999", "1000"),
+        ("refresh: 60001", "refresh", "60001", "60000"),
+        ("refresh: -1", "refresh", "-1", "1000"),
+        ("max-main-share: 0", "max-main-share", "0", "0.1"),
+        ("max-main-share: 100", "max-main-share", "100", "50"),
+        ("max-main-share: .nan", "max-main-share", "nan", "0.1"),
+        ("restart-deadline: .inf", "restart-deadline", "inf", "3600"),
+        ("restart-deadline: 0.5", "restart-deadline", "0.5", "1"),
+        ("hung-after: 3", "hung-after", "3", "4"),
+        ("schema: off", "schema", "'off'", "auto"),
+        ("schema: Auto", "schema", "'Auto'", "manual"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_key_and_the_cure(
+    text: str, key: str, value: str, cure: str
+) -> None:
+    line = _error(text)
+    assert f"{key}: {value}: " in line
+    assert cure in line.split(f"{value}: ", 1)[1]
+
+
+@pytest.mark.parametrize("text", ["- refresh: 1000\n", "refresh\n", "42\n", "'text'\n"])
+def test_a_document_that_is_no_mapping_is_told_as_such(text: str) -> None:
+    line = _error(text)
+    assert "the document" in line
+    assert "object" in line or "mapping" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "refresh: [1\n",
+        "refresh: 1: 2\n",
+        "\trefresh: 1\n",
+        "refresh: 'open\n",
+        "a: *nowhere\n",
+        "a: !!python/object/apply:os.system ['true']\n",
+        "a: !unknown x\n",
+        "? [1, 2]\n: 3\n",
+        "a: 1\n...\nb: 2\n--- c\n",
+        "a: \x01\n",
+        "%YAML 9.9\n--- x\n",
+        "[" * 400,
+    ],
+)
+def test_what_is_no_yaml_is_one_line_with_the_reason(text: str) -> None:
+    assert "not valid YAML" in _error(text)
+
+
+def test_an_error_of_yaml_names_its_line() -> None:
+    assert "line 3: " in _error("refresh: 1000\n\nschema: 1: 2\n")
+
+
+@pytest.mark.parametrize("text", ["refresh: !!timestamp soon", 'refresh: !!int ""', "refresh: !!bool maybe"])
+def test_a_value_that_is_not_of_its_own_tag_is_one_line(text: str) -> None:
+    _error(text)
+
+
+@pytest.mark.parametrize("text", ["1: 2", "null: 2", "[a]: 2", "true: 2", "2026-01-01: 2", "? {a: b}\n: 2"])
+def test_a_key_that_is_no_word_is_one_line(text: str) -> None:
+    _error(text)
+
+
+@pytest.mark.parametrize("key", ["a\\nb", "a\\u2028b", "\\e[2J", "\\0", "a`b", "`", ""])
+def test_a_hostile_key_is_one_line(key: str) -> None:
+    _error(f'"{key}": 1')
+
+
+@pytest.mark.parametrize("value", ["a\\nb", "\\e[2J", "a`$.b`", " - at `$.refresh`"])
+def test_a_hostile_value_is_one_line(value: str) -> None:
+    assert "refresh" in _error(f'refresh: "{value}"')
+
+
+def test_text_that_is_no_unicode_is_one_line() -> None:
+    _error('refresh: "\\ud800"')
+    _error('"\\ud800": 1')
+
+
+def test_a_document_that_holds_itself_is_one_line() -> None:
+    assert "refresh" in _error("refresh: &a [*a]")
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_the_default_file_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "absent" / "config.yaml")
+    assert config.load(None) == Config()
+
+
+def test_the_default_file_is_read_where_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("refresh: 3000\n")
+    monkeypatch.setattr(config, "DEFAULT_PATH", path)
+    assert config.load(None).refresh == 3000
+
+
+def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"absent\.yaml: No such file or directory: .*--config"):
+        config.load(tmp_path / "absent.yaml")
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"Is a directory: .*--config"):
+        config.load(tmp_path)
+
+
+def test_a_default_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one in a directory that may not be searched: whether it exists cannot be known then."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    path = hidden / "config.yaml"
+    path.write_text("refresh: 3000\n")
+    hidden.chmod(0)
+    monkeypatch.setattr(config, "DEFAULT_PATH", path)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(Invalid, match="Permission denied"):
+            config.load(None)
+    finally:
+        if root:
+            os.seteuid(0)
+        hidden.chmod(0o700)
+
+
+def test_a_file_that_is_not_utf8_is_named_with_the_byte(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"ovsdb: unix:/tmp/\xe9\n")
+    with pytest.raises(Invalid) as caught:
+        config.load(path)
+    line = str(caught.value)
+    assert line == f"{path}: not UTF-8 text (byte 17): save it as UTF-8"
+
+
+def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("refresh: 5\n")
+    with pytest.raises(Invalid, match=r"c\.yaml: refresh: 5: "):
+        config.load(path)
