@@ -6,6 +6,8 @@ tests/unit/test_docs.py fails when the file and the code differ.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ovs_keepalive.core.heartbeat import CONFIRM, GONE_AFTER, TABLE, Sight
 from ovs_keepalive.core.model import Cause, State
 from ovs_keepalive.formats.tables import SENTENCES
@@ -71,7 +73,7 @@ def _row(sight: Sight) -> tuple[str, ...]:
     return (sight.value, *("·" if TABLE[sight][state] is state else str(TABLE[sight][state]) for state in State))
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for row in (head, ("---",) * len(head), *rows):
         print("| " + " | ".join(row) + " |")
 

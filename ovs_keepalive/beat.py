@@ -30,6 +30,8 @@ from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 
 LOOKS = 5  # per interval
 SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
+WHOLE = 1.0  # seconds; between two looks that bring everything, while nothing but progress is seen
+ANEW = 3.0  # seconds, at most, between two readings of every thread's run time
 LATE = 0.01  # seconds; a tick later than this was blind time of the daemon itself
 
 
@@ -72,8 +74,12 @@ class Beat:
     _blind: tuple[str, ...]  # what cannot be seen now
     _enabled_at: Moment
     _next_tick: float
-    _last_look: float  # when /proc was looked at …
-    _read_all: float  # … and when every thread was read
+    _last_look: float
+    _wholly: bool  # whether the present look brings everything
+    _restless: bool  # something else than progress was seen: the next look has to
+    _last_whole: float  # the last look at which everything was looked at, /proc too …
+    _asked_rxqs: float
+    _read_all: float  # … and at which every thread was read anew
     _seen: Seen[tuple[ThreadLook, ...]] | NotSeen | None  # threads looked at, to be judged with the next answer
     _soon: float  # when a fresh look could move a state
     _posted: float
@@ -184,7 +190,15 @@ class Beat:
         self._soon = heartbeat.next_look(self._register, self._effective)
         if self._process is not None:
             self._blind = vswitchd.blind(looks, self._blind)
-        if self._questions is not None and heartbeat.wants_rxqs(self._register, self._effective, now.mono):
+        self._restless = self._soon < math.inf or not (self._wholly or self._register.steady)
+        if self._register.steady:
+            return
+        rested = (
+            now.mono - self._asked_rxqs >= self._period / 2
+        )  # an answer that does not come is not asked for in a loop
+        if self._questions is not None and rested and heartbeat.wants_rxqs(self._register, self._effective, now.mono):
+            if not self._questions.busy:
+                self._asked_rxqs = now.mono
             self._questions.ask(Kind.RXQS, now)
 
     def _is_overdue(self, now: float) -> bool:
@@ -208,7 +222,8 @@ class Beat:
         self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
         self._process = process
         self._threads.attach(process)
-        self._read_all, self._seen = 0.0, None
+        self._last_whole = self._read_all = self._asked_rxqs = 0.0
+        self._seen = None
         return True
 
     def _look(self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, rung: frozenset[int]) -> Looks:
@@ -220,8 +235,11 @@ class Beat:
         if due:
             self._last_look = now.mono
             self._looks += 1
-            self._seen = self._look_at_threads(now, self._is_overdue(now.mono)) or self._seen
-            answers = answers.or_else(questions.ask(Kind.COUNTERS, now))
+            self._wholly = self._restless or now.mono - self._last_whole >= WHOLE - self._period / 2
+            if self._wholly:
+                self._last_whole = now.mono
+                self._seen = self._look_at_threads(now, self._is_overdue(now.mono))
+            answers = answers.or_else(questions.ask(Kind.COUNTERS, now, self._wholly))
         if isinstance(answers.counters, NotSeen):
             self._looks_failed += 1
         elif answers.counters is not None:
@@ -235,16 +253,11 @@ class Beat:
         threads, self._seen = self._seen, None
         return Looks(now, process, ended, main, threads, answers.counters, answers.rxqs)
 
-    def _look_at_threads(self, now: Moment, silent: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen | None:
-        """/proc is read once an interval, and at every look where it is needed: progress proves more than it could."""
-        suspects = heartbeat.suspects(self._register)
-        if not silent and not suspects and now.mono - self._read_all < min(self._effective, LONGEST) - self._period / 2:
-            return None
-        anew = silent or now.mono - self._read_all >= min(self._effective, LONGEST) - self._period / 2
+    def _look_at_threads(self, now: Moment, silent: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen:
+        anew = silent or now.mono - self._read_all >= min(3 * self._effective, ANEW) - self._period / 2
         if anew:
             self._read_all = now.mono
-        if silent:
-            suspects = frozenset(id.tid for id in self._register.pmds)
+        suspects = frozenset(id.tid for id in self._register.pmds) if silent else heartbeat.suspects(self._register)
         return self._threads.look(now, anew, suspects)
 
     def _main_state(self, process: ProcessId) -> str:
@@ -260,8 +273,9 @@ class Beat:
         """Start to watch afresh."""
         self._register, self._blind, self._told = heartbeat.EMPTY, (), ()
         self._enabled_at, self._next_tick = now, now.mono
-        self._last_look = self._read_all = self._posted = 0.0
+        self._last_look = self._last_whole = self._read_all = self._asked_rxqs = self._posted = 0.0
         self._soon, self._seen = math.inf, None
+        self._wholly = self._restless = True
 
     def _adopt(self, settings: Settings, now: Moment) -> None:
         was, self._settings = self._settings, settings

@@ -76,7 +76,13 @@ def _parser() -> _Parser:
     check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
     check.set_defaults(verb=_check_config)
 
-    doctor = verbs.add_parser("doctor", parents=[database], help="what keeps the daemon from seeing, and the cure")
+    doctor = verbs.add_parser(
+        "doctor",
+        parents=[database],
+        help="what keeps the daemon from seeing, and the cure",
+        description="A line a check: OK, WARN or FAIL, with the cure; run it as the daemon's user. Exit status: 1 if a "
+        "line says FAIL, 3 if the database cannot be reached, else 0.",
+    )
     doctor.add_argument("--vswitchd-pidfile", type=Path, metavar="F")
     doctor.set_defaults(verb=_doctor)
 

@@ -99,8 +99,8 @@ def _make(what: str, check: Callable[[Case], Finding], case: Case) -> Finding:
 def _runtime_directory(case: Case) -> Finding:
     modes = {"list": os.R_OK, "enter": os.X_OK, "write": os.W_OK}
     rundir = dirs.rundir()
-    there = rundir.is_dir()
     lacking = [name for name, mode in modes.items() if not os.access(rundir, mode, effective_ids=True)]
+    there = os.access(rundir, os.F_OK, effective_ids=True)
     if there and not {"list", "enter"} & set(lacking):
         case.rundir = rundir
     return judge.runtime_directory(str(rundir), there, lacking, _user())

@@ -91,7 +91,8 @@ def runtime_directory(path: str, there: bool, lacking: Sequence[str], user: str)
     """lacking: what this user may not do there."""
     what = "runtime directory"
     if not there:
-        return Finding(Level.FAIL, what, f"{path} is no directory", "start Open vSwitch, or set OVS_RUNDIR")
+        found = f"{path} is not there, as far as {user} may see"
+        return Finding(Level.FAIL, what, found, "start Open vSwitch, or set OVS_RUNDIR")
     if lacking:
         return Finding(Level.FAIL, what, f"{path}: {user} may not {' or '.join(lacking)} it", "run as root")
     return Finding(Level.OK, what, f"{path}, {user} may enter and write it")

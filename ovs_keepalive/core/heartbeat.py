@@ -82,9 +82,10 @@ class Register:
     vswitchd: Vswitchd
     history: tuple[Transition, ...]  # newest last
     version: int  # another number for each change of a state or cause
+    steady: bool  # the last look showed nothing but PMDs that go on
 
 
-EMPTY = Register({}, vswitchd.UNKNOWN, (), 0)
+EMPTY = Register({}, vswitchd.UNKNOWN, (), 0, steady=False)
 
 
 def judge(register: Register, looks: Looks, settings: Settings, interval: float, period: float) -> Register:
@@ -98,7 +99,7 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
         process is register.vswitchd
         and (steady := observe.all_steady(register.pmds, process.process, view)) is not None
     ):
-        return Register(steady, process, register.history, register.version)
+        return Register(steady, process, register.history, register.version, steady=True)
     pmds: dict[ThreadId, Pmd] = {}
     for pmd in _with_new_threads(register.pmds, looks):
         seen: Pmd | None = pmd
@@ -116,7 +117,7 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
     news = tuple(_transitions(register, pmds, process, looks.now))
     history = (register.history + news)[-HISTORY:] if news else register.history
     version = register.version + (bool(news) or _retold(register, pmds, process))
-    return Register(pmds, process, history, version)
+    return Register(pmds, process, history, version, steady=False)
 
 
 def wants_rxqs(register: Register, interval: float, now: float) -> bool:

@@ -117,7 +117,7 @@ class ThreadLook(NamedTuple):
 
 
 class PmdBlock(NamedTuple):
-    """One PMD of dpif-netdev/pmd-perf-show. A field that was not printed is None."""
+    """One PMD of dpif-netdev/pmd-perf-show. A field that was not printed, or not read, is None."""
 
     datapath: str  # "" unless vswitchd has several userspace datapaths
     numa: int

@@ -23,7 +23,7 @@ from ovs_keepalive.core.model import (
     ThreadLook,
 )
 
-WINDOW = 1.0  # seconds, the least over which shares are computed
+WINDOW = 0.95  # seconds; shares are computed over 1 s at least, less what a reply may come sooner
 
 
 class View(NamedTuple):
@@ -84,15 +84,16 @@ def all_steady(pmds: Mapping[ThreadId, Pmd], process: ProcessId | None, view: Vi
     steady = {}
     for id, pmd in pmds.items():
         block = blocks.get(pmd.core)
+        if block is None or block.iterations is None or pmd.iterations is None or pmd.quiet or id.process != process:
+            return None
+        if pmd.state is State.UNUSED and pmd.rxqs == () and block.iterations == pmd.iterations:
+            steady[id] = pmd
+            continue
         if (
-            block is None
-            or block.iterations is None
-            or block.iterations == pmd.iterations
+            block.iterations <= pmd.iterations
             or (pmd.state is not State.ALIVE and pmd.state is not State.SLEEP)
             or pmd.mark is None
-            or pmd.mark.at.mono <= window_ends
-            or pmd.quiet
-            or id.process != process
+            or (block.idle is not None and pmd.mark.at.mono <= window_ends)
         ):
             return None
         steady[id] = pmd._replace(iterations=block.iterations, progress=at, compared=at.mono)
@@ -175,6 +176,8 @@ def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | Non
             iterations=block.iterations, numa=numa, compared=at.mono, mark=Seen(at, block), mark_look=pmd.look
         )
     if block.iterations == pmd.iterations:
+        if not pmd.rxqs:
+            return pmd  # nothing to do, as far as is known: that is no silence
         # /proc may have proven a part of this silence already.
         gap = max(0.0, min(at.mono - pmd.compared, view.longest_gap))
         return pmd._replace(quiet=pmd.quiet + gap, compared=max(at.mono, pmd.compared))
@@ -199,13 +202,15 @@ def _rxqs(pmd: Pmd, rxqs: Mapping[int, PmdRxqs], at: float) -> Pmd | None:
     if polled and not pmd.rxqs:
         # It has work from now on. Silence before that was rest.
         pmd = pmd._replace(quiet=0.0, compared=max(at, pmd.compared) if not progressed(pmd) else pmd.compared)
-    return pmd._replace(rxqs=polled, rxqs_at=at)
+    return pmd._replace(rxqs=polled, rxqs_at=at, quiet=pmd.quiet if polled else 0.0)
 
 
 def _window(pmd: Pmd, now: Seen[PmdBlock]) -> tuple[Shares | None, Seen[PmdBlock], ThreadLook]:
     mark, look = pmd.mark, pmd.look
-    if mark is None or mark.value.iterations is None or now.value.iterations is None:
+    if mark is None or mark.value.idle is None or mark.value.iterations is None or now.value.iterations is None:
         return pmd.shares, now, look
+    if now.value.idle is None:
+        return pmd.shares, mark, pmd.mark_look  # only its iterations were read
     elapsed = now.at.mono - mark.at.mono
     done = now.value.iterations - mark.value.iterations
     if done <= 0:
@@ -217,8 +222,10 @@ def _window(pmd: Pmd, now: Seen[PmdBlock]) -> tuple[Shares | None, Seen[PmdBlock
         # Counters are read one after the other without a lock: idle can exceed Iterations by one.
         return None if after is None or before is None or after < before else min(1.0, (after - before) / done)
 
-    def spent(after: int | None, before: int | None) -> float | None:
+    def spent(after: int | None, before: int | None, last: float | None) -> float | None:
         passed = look.at - pmd.mark_look.at
+        if not passed:
+            return last  # /proc was not read in this window
         return None if after is None or before is None or passed <= 0 else max(0.0, (after - before) / 1e9 / passed)
 
     shares = Shares(
@@ -226,7 +233,7 @@ def _window(pmd: Pmd, now: Seen[PmdBlock]) -> tuple[Shares | None, Seen[PmdBlock
         busy=part(now.value.busy, mark.value.busy),
         idle=part(now.value.idle, mark.value.idle),
         sleep=part(now.value.sleep, mark.value.sleep),
-        run=spent(look.run_ns, pmd.mark_look.run_ns),
-        wait=spent(look.wait_ns, pmd.mark_look.wait_ns),
+        run=spent(look.run_ns, pmd.mark_look.run_ns, pmd.shares.run if pmd.shares else None),
+        wait=spent(look.wait_ns, pmd.mark_look.wait_ns, pmd.shares.wait if pmd.shares else None),
     )
     return shares, now, look

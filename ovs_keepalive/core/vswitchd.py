@@ -75,9 +75,9 @@ def keeps_verdicts(vswitchd: Vswitchd, now: Moment) -> bool:
 
 def _left_before(pmds: tuple[Pmd, ...], now: Moment) -> bool:
     """Whether PMD threads were gone well before their process: `ovs-appctl exit` lets them go first."""
-    served = [pmd for pmd in pmds if pmd.state not in (State.UNUSED, State.GONE)]
-    return bool(served) and all(
-        pmd.vanished_at is not None and now.mono - pmd.vanished_at >= LEFT_BEFORE for pmd in served
+    known = [pmd for pmd in pmds if pmd.state is not State.GONE]
+    return bool(known) and all(
+        pmd.vanished_at is not None and now.mono - pmd.vanished_at >= LEFT_BEFORE for pmd in known
     )
 
 

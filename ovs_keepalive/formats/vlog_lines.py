@@ -43,7 +43,9 @@ _HEAD = r"(?:[^|]{0,64}\|[0-9]{1,10}\|)?"
 _BY = r"(?:\(([!-~]{1,40})\))?"
 # ovs_rcu|WARN|blocked 4001 ms waiting for pmd-c01/id:8 to quiesce             lib/ovs-rcu.c ovsrcu_synchronize()
 # ovs_rcu(urcu3)|WARN|blocked 1000 ms waiting for main to quiesce
-_BLOCKED = re.compile(_HEAD + "ovs_rcu" + _BY + r"\|WARN\|blocked ([0-9]{1,10}) ms waiting for ([!-~]{1,15}) to quiesce")
+_BLOCKED = re.compile(
+    _HEAD + "ovs_rcu" + _BY + r"\|WARN\|blocked ([0-9]{1,10}) ms waiting for ([!-~]{1,15}) to quiesce"
+)
 # timeval|WARN|Unreasonably long 21423ms poll interval (43ms user, 0ms system)    lib/timeval.c log_poll_interval()
 _LONG_POLL = re.compile(
     _HEAD + "timeval" + _BY + r"\|WARN\|Unreasonably long ([0-9]{1,19})ms poll interval(?: \([^|]{1,80}\))?"

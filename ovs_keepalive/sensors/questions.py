@@ -49,6 +49,7 @@ class Questions:
         self._client = AppctlClient(control_socket)
         self._kind = self._wanted = Kind.COUNTERS
         self._asked = self._began = 0.0  # monotonic time of the last request, and of the question's first one
+        self._wholly = True
         self._listed = False  # whether the datapaths were listed for this very question
         self._datapaths: tuple[str, ...] = ("",)
         self._pending: tuple[str, ...] = ()  # datapaths of which this question still has to be asked
@@ -83,12 +84,15 @@ class Questions:
         """Seconds of the main thread that one look takes, at most: the shortest of the last round trips."""
         return min(self._costs, default=0.0)
 
-    def ask(self, kind: Kind, now: Moment) -> Answers:
-        """Ask, unless an answer is owed. Returns what is known at once: that nobody can be asked."""
+    def ask(self, kind: Kind, now: Moment, wholly: bool = True) -> Answers:
+        """Ask, unless an answer is owed. Returns what is known at once: that nobody can be asked.
+
+        wholly: read every counter of the answer; else only the iterations.
+        """
         if self._client.waiting:
             return Answers()
         self._kind = self._wanted = kind
-        self._began, self._listed = now.mono, False
+        self._began, self._listed, self._wholly = now.mono, False, wholly
         if kind is Kind.RXQS and self._datapaths != ("",):
             self._kind = Kind.DATAPATHS  # where there are several, another may have come
         return self._begin(now)
@@ -114,7 +118,8 @@ class Questions:
         if self._kind is Kind.RXQS:
             return Answers(rxqs=Seen(now, tuple(p for name, reply in self._texts for p in pmd_rxq.parse(reply, name))))
         self._costs.append(now.mono - self._began)
-        return Answers(counters=Seen(now, tuple(p for name, reply in self._texts for p in pmd_perf.parse(reply, name))))
+        parse = pmd_perf.parse if self._wholly else pmd_perf.parse_iterations
+        return Answers(counters=Seen(now, tuple(block for name, reply in self._texts for block in parse(reply, name))))
 
     def _begin(self, now: Moment) -> Answers:
         self._texts, self._pending = [], self._datapaths

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ovs_keepalive.core.model import Moment, NotSeen, Seen
@@ -18,6 +19,7 @@ from ovs_keepalive.sensors.vswitchd import Process
 
 CHUNK = 65536  # bytes that a look reads at most, and that are kept of a line whose end has not been written yet
 BACKLOG = 4 * CHUNK  # bytes; of more than that only the last are read: late news is no news
+SHORTEST = 40  # bytes of a line that can tell anything: 65,000 empty ones would cost 35 ms
 ABSENT = 1.0  # seconds between two looks for a log that is not there …
 REFUSED = 60.0  # … or may not be read: each try may be a line in the host's audit log
 
@@ -64,7 +66,8 @@ class LogSensor:
     def close(self) -> None:
         """Let the file go."""
         if self._log is not None:
-            os.close(self._log.fd)
+            with suppress(OSError):  # EIO again
+                os.close(self._log.fd)
             self._log = None
 
     def look(self, now: Moment) -> Seen[tuple[Event, ...]] | NotSeen | None:
@@ -83,7 +86,8 @@ class LogSensor:
         if replaced and self._log.is_read:
             self.close()
             self._whole = True
-        events = tuple(event for line in lines if (event := vlog_lines.parse(line.decode(errors="replace"))))
+        texts = (line.decode(errors="replace") for line in lines if len(line) >= SHORTEST)
+        events = tuple(event for text in texts if (event := vlog_lines.parse(text)) is not None)
         return Seen(now, events) if events else None
 
     def _open(self, now: Moment) -> Seen[tuple[Event, ...]] | NotSeen:

@@ -157,7 +157,8 @@ class Field:
 
     def step_clock(self, seconds: float) -> None:
         """Step the daemon's wall clock; against the machine's, which stays as it is."""
-        self._clock.write_bytes(struct.pack("q", round(seconds * 1e9)))
+        with self._clock.open("r+b") as file:  # never shorter: it is mapped
+            file.write(struct.pack("q", round(seconds * 1e9)))
 
     # --- what was told -------------------------------------------------------------------------
 
@@ -203,11 +204,19 @@ class Field:
         lines: list[dict[str, str]] = json.loads(text)
         return lines
 
+    def last_words(self) -> str:
+        """What the daemon says of itself, for the story of an event after which all was not well."""
+        try:
+            status = self.sandbox.appctl("keepalive/status", target="ovs-keepalive")
+        except OSError as error:
+            status = f"the daemon does not answer: {error}"
+        return status + "\n".join((self.sandbox.dir / "ovs-keepalive.log").read_text().splitlines()[-20:])
+
     # --- below the surface ---------------------------------------------------------------------
 
     def _start_daemon(self) -> None:
         self._clock = self.sandbox.dir / "clock"
-        self.step_clock(0)
+        self._clock.write_bytes(bytes(8))
         (self.sandbox.dir / "sitecustomize.py").write_text(CLOCK.format(path=str(self._clock)))
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(self.sandbox.dir), *([before] if before else [])])
@@ -410,9 +419,7 @@ def _(field: Field) -> None:
             with main_stopped_when(field.sandbox, countdown(calls)) as go:
                 field.sandbox.vsctl("--no-wait", *words)
                 go()
-                held = {n: Path(f"/proc/{t}/syscall").read_text().split()[0] for n, t in field.sandbox.pmds().items()}
                 field.at_any_phase(1.0, 2.0)
-                print(calls, words, held, {n: Path(f"/proc/{t}/syscall").read_text().split()[0] for n, t in field.sandbox.pmds().items()})
             field.obey()
 
 
@@ -611,6 +618,7 @@ def happen(field: Field, one: Kind, tally: Tally) -> None:
             field.wait_until_well()
         except (SandboxError, OSError, subprocess.TimeoutExpired) as error:
             broken = f"{type(error).__name__}: {error}"
+            print(field.last_words())
     alarms = [broken] if broken else []
     with suppress(OSError):  # the daemon has ended: that is told already
         told = field.alarms(begin)

@@ -37,6 +37,7 @@ class Course(NamedTuple):
     dead: float | None
     gone: float | None
     recovered: float
+    rested: float  # by how much the last progress may be older than the fault
     uncertainty: float  # how exactly the fault's moment is known
     causes: set[str]  # all that were told of it
     last_seen: set[int]  # epoch ms, in the pairs that told MISSING, DEAD or GONE
@@ -45,14 +46,13 @@ class Course(NamedTuple):
         """The times of CONTRACT section 4, for a stall whose PMD returns as soon as it is released."""
         assert self.states[-4:] == ["MISSING", "DEAD", "GONE", "ALIVE"]
         assert set(self.states[:-4]) <= {"ALIVE"}  # a refresh between the fault and its detection
-        early, late = self.uncertainty, self.uncertainty
         assert self.missing is not None
         assert self.dead is not None
         assert self.gone is not None
-        assert 1.0 - early <= self.missing <= 1.25 + late
-        assert self.missing < self.dead <= 1.5 + late
-        assert 3.0 - early <= self.gone <= 3.5 + late
-        assert self.recovered <= 0.5 + late
+        assert 1.0 - self.rested <= self.missing <= 1.25 + self.uncertainty
+        assert self.missing < self.dead <= 1.5 + self.uncertainty
+        assert 3.0 - self.rested <= self.gone <= 3.5 + self.uncertainty
+        assert self.recovered <= 0.5
 
 
 class Laboratory:
@@ -104,8 +104,11 @@ class Laboratory:
         assert self.states_of_vswitchd(injected.earliest) == ["RUNNING"]
         return course
 
-    def course(self, sick: str, injected: Injected, released: float) -> Course:
-        """What was told of a PMD: waits until it is ALIVE again, its cause taken back."""
+    def course(self, sick: str, injected: Injected, released: float, answered: float = 0.0) -> Course:
+        """What was told of a PMD: waits until it is ALIVE again, its cause taken back.
+
+        answered: when vswitchd's main thread answered again, if it did not all the time.
+        """
         begin = injected.earliest
         back = self.wait_for(sick, "ALIVE", released)
         wait(lambda: sick not in self.last.detail, f"the cause of {sick} taken back", 5)
@@ -120,8 +123,9 @@ class Laboratory:
             missing=at("MISSING"),
             dead=at("DEAD"),
             gone=at("GONE"),
-            recovered=(back.at - released) / self.interval,
-            uncertainty=(injected.latest - begin + REST) / self.interval,
+            recovered=(back.at - max(released, answered)) / self.interval,
+            rested=REST / self.interval,
+            uncertainty=(injected.latest - begin) / self.interval,
             causes={cause_of(one.detail[sick]) for one in told if sick in one.detail},
             last_seen={column.parse(one.keepalive[sick]).last_seen_ms for one in told if one.state(sick) in BAD},
         )

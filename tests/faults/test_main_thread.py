@@ -70,6 +70,7 @@ def test_main_thread_that_waits_for_a_stalled_pmd_is_hung_and_the_pmd_is_named(r
 
     def run(laboratory: Laboratory) -> Course:
         sandbox = laboratory.sandbox
+        undo(sandbox)  # what a run before this one left
         sick, tid = next(iter(sandbox.pmds().items()))
         with begun(paused, tid) as injected:
             order(sandbox)
@@ -78,8 +79,7 @@ def test_main_thread_that_waits_for_a_stalled_pmd_is_hung_and_the_pmd_is_named(r
             laboratory.wait_for(sick, "GONE", injected.earliest)
             released = time.monotonic()
         sandbox.wait(lambda: sandbox.appctl("version"), "main answers")
-        course = laboratory.course(sick, injected, time.monotonic())
-        undo(sandbox)
+        course = laboratory.course(sick, injected, released, time.monotonic())
         course.assert_told_in_time()
         assert course.causes == {"blocked"}
         assert HUNG_AFTER <= hung.at - injected.earliest <= HUNG_AFTER + 0.5 + laboratory.interval
@@ -89,7 +89,10 @@ def test_main_thread_that_waits_for_a_stalled_pmd_is_hung_and_the_pmd_is_named(r
         laboratory.assert_others_are_well(sick, injected.earliest, UNVERIFIED)
         return course
 
-    rounds.repeat(f"paused, then {command}", run)
+    try:
+        rounds.repeat(f"paused, then {command}", run)
+    finally:
+        undo(rounds.laboratory.sandbox)
 
 
 def test_spinning_pmd_keeps_its_state_until_main_answers(rounds: Rounds) -> None:

@@ -32,7 +32,7 @@ def hog(tid: int) -> Iterator[None]:
     if not others:
         cannot("one CPU only: a hog on it would take this test's as well")
     this = psutil.Process()
-    with _off(cpu, this, *this.children()), starved(tid, cpu):
+    with _confined(set(others), this, *this.children()), starved(tid, cpu):
         yield
 
 
@@ -79,14 +79,12 @@ def test_a_pmd_beside_a_hog_is_alive_and_the_hog_is_named(rounds: Rounds) -> Non
 
 
 @contextmanager
-def _off(cpu: int, *processes: psutil.Process) -> Iterator[None]:
-    """No thread of these processes runs on that CPU."""
-    before: dict[int, set[int]] = {}
-    for process in processes:
-        for thread in process.threads():
-            before[thread.id] = os.sched_getaffinity(thread.id)
-            os.sched_setaffinity(thread.id, before[thread.id] - {cpu})
+def _confined(cpus: set[int], *processes: psutil.Process) -> Iterator[None]:
+    """No thread of these processes runs on any other CPU."""
+    before = {thread.id: os.sched_getaffinity(thread.id) for process in processes for thread in process.threads()}
     try:
+        for tid in before:
+            os.sched_setaffinity(tid, cpus)
         yield
     finally:
         for tid, allowed in before.items():

@@ -43,7 +43,7 @@ BOTH = (thread(1), thread(0))
 FINDINGS = [
     (doctor.runtime_directory("/r", True, (), "root"), "OK   runtime directory: /r"),
     (doctor.runtime_directory("/r", True, ("write",), "bob"), "FAIL .*: /r: bob may not write it: run as root"),
-    (doctor.runtime_directory("/r", False, ("write",), "bob"), "FAIL .*: /r is no directory: .*OVS_RUNDIR"),
+    (doctor.runtime_directory("/r", False, ("write",), "bob"), "FAIL .*: /r is not there, .*: .*OVS_RUNDIR"),
     (doctor.schema("8.3.1", (), ()), "OK   schema: 8.3.1"),
     (doctor.schema("8.3.1", ("keepalive",), ()), "WARN schema: keepalive absent.*: .*ovs-keepalive schema apply"),
     (doctor.schema("", ("keepalive_detail",), ("keepalive",)), "FAIL schema: keepalive of another type"),
