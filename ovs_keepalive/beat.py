@@ -168,7 +168,10 @@ class Beat:
         if not self._settings.enabled:
             return self._posted + LONGEST
         # Not more often than this: while nothing can be proven the next moment stays in the past.
-        return min(self._next_tick, max(self._soon, self._last_look + self._period / 4))
+        wake = min(self._next_tick, max(self._soon, self._last_look + self._period / 4))
+        if self._questions is not None and self._questions.busy and self._last_look <= self._questions.asked:
+            wake = min(wake, self._questions.asked + self._grace)
+        return wake
 
     # --- one turn ------------------------------------------------------------------------------
 
@@ -202,12 +205,14 @@ class Beat:
             self._questions.ask(Kind.RXQS, now)
 
     def _is_overdue(self, now: float) -> bool:
-        return self._questions is not None and self._questions.silent(now) > self._period / 2
+        return self._questions is not None and self._questions.silent(now) >= self._grace
 
     def _is_due(self, now: float) -> bool:
         if now >= self._next_tick:
             self._next_tick += self._period * ((now - self._next_tick) // self._period + 1)
             return True
+        if self._questions is not None and self._is_overdue(now) and self._last_look <= self._questions.asked:
+            return True  # its answer has just become overdue: from here on /proc has to prove what it can
         return now >= self._soon and now >= self._last_look + self._period / 4
 
     def _turn_to(self, found: Seen[Process] | NotSeen) -> bool:
@@ -235,7 +240,8 @@ class Beat:
         if due:
             self._last_look = now.mono
             self._looks += 1
-            self._wholly = self._restless or now.mono - self._last_whole >= WHOLE - self._period / 2
+            due_whole = now.mono - self._last_whole >= WHOLE - self._period / 2
+            self._wholly = self._restless or due_whole or self._is_overdue(now.mono)
             if self._wholly:
                 self._last_whole = now.mono
                 self._seen = self._look_at_threads(now, self._is_overdue(now.mono))
@@ -245,7 +251,7 @@ class Beat:
         elif answers.counters is not None:
             self._stretch(questions.cost)
         silent = questions.silent(now.mono)
-        if silent <= self._period / 2:
+        if silent < self._grace:
             silent = 0.0
             if answers.is_empty:
                 return Looks(now, process, ended)
@@ -294,6 +300,11 @@ class Beat:
         wanted = max(self._period_of(settings.interval), min(cost / settings.max_main_share, LONGEST))
         self._effective = max(settings.interval, wanted * LOOKS if wanted < LONGEST else settings.interval)
         self._period = self._period_of(self._effective)
+
+    @property
+    def _grace(self) -> float:
+        """Seconds after which an answer is overdue: an idle main thread takes a third of a millisecond."""
+        return max(SHORTEST, self._period / 20)
 
     @staticmethod
     def _period_of(interval: float) -> float:

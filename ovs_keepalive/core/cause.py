@@ -16,6 +16,7 @@ RUNS = 0.05
 # A busy main thread parks a PMD in poll(2) while its only port is reconfigured: never a fault by itself.
 POLL = ("7", "271")  # poll, ppoll on x86_64 …
 POLL_WCHAN = ("poll_schedule_timeout", "do_poll", "do_sys_poll")  # … and by the kernel's function elsewhere
+SLEEP_WCHAN = ("hrtimer_nanosleep", "do_nanosleep", *POLL_WCHAN)  # functions in which a thread is never D by itself
 FREEZER_WCHAN = ("get_signal", "do_freezer_trap", "__refrigerator")
 
 
@@ -69,10 +70,8 @@ def stands_still(earlier: ThreadLook, look: ThreadLook) -> bool:
 
 
 def _frozen(state: str, close: CloseLook) -> bool:
-    # A frozen cgroup v2 thread is S with syscall "-1" in get_signal; a v1 one is D in __refrigerator.
-    if _function(close) not in FREEZER_WCHAN:
-        return False
-    return state == "D" or (state == "S" and close.syscall in ("-1", None))
+    # A frozen cgroup v2 thread is S in get_signal; a v1 one is D, there or wherever it slept interruptibly (S).
+    return (state in "SD" and _function(close) in FREEZER_WCHAN) or (state == "D" and _function(close) in SLEEP_WCHAN)
 
 
 def _function(close: CloseLook) -> str:

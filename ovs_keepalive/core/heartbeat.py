@@ -111,7 +111,7 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
         else:
             sight = Sight.ENDED
         if seen is not None:
-            unverified = view.silent >= interval and looks.now.mono - seen.progress.mono >= interval
+            unverified = seen.quiet == 0.0 and min(view.silent, looks.now.mono - seen.progress.mono) >= interval
             pmds[seen.id] = _move(seen, sight, looks.now, unverified)
     pmds, process = _hand_over(pmds, process, looks.now, settings)
     news = tuple(_transitions(register, pmds, process, looks.now))

@@ -158,7 +158,8 @@ def _thread(pmd: Pmd, threads: Mapping[ThreadId, ThreadLook], view: View) -> Pmd
         return pmd
     quiet, compared = pmd.quiet, pmd.compared
     if view.silent and look.at > compared and cause.stands_still(pmd.look, look):
-        quiet, compared = quiet + min(look.at - compared, view.longest_gap), look.at
+        # It may have gone on until the look before: only from there on it is proven to stand still.
+        quiet, compared = quiet + min(look.at - max(compared, pmd.look.at), view.longest_gap), look.at
     base = look if pmd.base.at <= pmd.progress.mono else pmd.base
     return pmd._replace(look=look, name=look.name, base=base, quiet=quiet, compared=compared)
 

@@ -75,6 +75,11 @@ class Questions:
         """Whether an answer is owed."""
         return self._client.waiting
 
+    @property
+    def asked(self) -> float:
+        """Monotonic time of the last request."""
+        return self._asked
+
     def silent(self, now: float) -> float:
         """Seconds for which an answer has been owed."""
         return now - self._asked if self.busy else 0.0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -132,6 +133,11 @@ class Field:
         """End all of it."""
         self._stack.close()
 
+    def start_afresh(self) -> None:
+        """After an event that left it broken."""
+        self.close()
+        self.start()
+
     def at_any_phase(self, low: float = 0.0, high: float = 0.0) -> None:
         """Let that many seconds pass, or as many as keep any phase of the daemon's looks."""
         time.sleep(self.rng.uniform(low, max(high, low + self.interval)))
@@ -210,7 +216,7 @@ class Field:
             status = self.sandbox.appctl("keepalive/status", target="ovs-keepalive")
         except OSError as error:
             status = f"the daemon does not answer: {error}"
-        return status + "\n".join((self.sandbox.dir / "ovs-keepalive.log").read_text().splitlines()[-20:])
+        return "\n".join([status, *(self.sandbox.dir / "ovs-keepalive.log").read_text().splitlines()[-20:]])
 
     # --- below the surface ---------------------------------------------------------------------
 
@@ -617,8 +623,7 @@ def happen(field: Field, one: Kind, tally: Tally) -> None:
             one.happen(field)
             field.wait_until_well()
         except (SandboxError, OSError, subprocess.TimeoutExpired) as error:
-            broken = f"{type(error).__name__}: {error}"
-            print(field.last_words())
+            broken = f"{error}\n{field.last_words()}"
     alarms = [broken] if broken else []
     with suppress(OSError):  # the daemon has ended: that is told already
         told = field.alarms(begin)
@@ -628,7 +633,7 @@ def happen(field: Field, one: Kind, tally: Tally) -> None:
     tally.seconds[one.name] += time.monotonic() - begin
     if alarms:
         story = "\n  ".join([f"{one.name}, interval {field.interval * 1000:.0f} ms", *alarms])
-        if ticker.worst > LOST and blind > LOST:
+        if not broken and ticker.worst > LOST and blind > LOST:
             count[2] += 1
             print(f"void: {ticker.worst * 1000:.0f} and {blind * 1000:.0f} ms of CPU lost: {story}", flush=True)
         else:
@@ -636,14 +641,17 @@ def happen(field: Field, one: Kind, tally: Tally) -> None:
             tally.stories.append(story)
             print(f"ALARM: {story}", flush=True)
     if broken:
-        field.close()
-        field.start()
+        field.start_afresh()
 
 
-def events(rng: random.Random) -> Iterator[Kind]:
-    """Every kind once, in random order, and again."""
+def repeat(field: Field, tally: Tally, events: int, seconds: float = math.inf) -> None:
+    """Every kind once, in random order, and again, until so many events counted or the time is over."""
+    end = time.monotonic() + seconds
     while True:
-        yield from rng.sample(KINDS, len(KINDS))
+        for one in field.rng.sample(KINDS, len(KINDS)):
+            if tally.events >= events or time.monotonic() >= end:
+                return
+            happen(field, one, tally)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -662,12 +670,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     KINDS[:] = [one for one in KINDS if options.only in one.name]
     print(f"seed {options.seed}, interval {options.interval} ms", flush=True)
     rng, tally = random.Random(options.seed), Tally()  # noqa: S311
-    end = time.monotonic() + options.seconds
     with Field(rng, options.interval, options.cores) as field:
-        for one in events(rng):
-            if time.monotonic() >= end or tally.events >= options.events:
-                break
-            happen(field, one, tally)
+        repeat(field, tally, options.events, options.seconds)
     print(tally)
     return 1 if tally.stories else 0
 

@@ -54,30 +54,6 @@ def test_a_starved_pmd_is_alive_whenever_it_runs_and_else_starved(rounds: Rounds
     rounds.repeat(fault.__name__, run)
 
 
-@pytest.mark.parametrize(
-    "rounds",
-    [
-        pytest.param((1000, 1), id="once", marks=pytest.mark.timeout(120)),
-        pytest.param((1000, 20), id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
-    ],
-    indirect=True,
-)
-def test_a_pmd_beside_a_hog_is_alive_and_the_hog_is_named(rounds: Rounds) -> None:
-    def run(laboratory: Laboratory) -> None:
-        sick, tid = next(iter(laboratory.sandbox.pmds().items()))
-        with begun(hog, tid) as injected:
-            time.sleep(5.0)  # over three intervals
-            end = time.monotonic()
-        told = [one for one in laboratory.since(injected.earliest) if one.at < end]
-        laboratory.assert_others_are_well(sick, injected.earliest)
-        assert set(laboratory.subscriber.states(sick, injected.earliest)) == {"ALIVE"}
-        last = told[-1].detail.get(sick, "nothing")
-        assert last.startswith("cause=starved;")
-        assert "python" in last  # who was last seen on its core
-
-    rounds.repeat("hog, ALIVE", run)
-
-
 @contextmanager
 def _confined(cpus: set[int], *processes: psutil.Process) -> Iterator[None]:
     """No thread of these processes runs on any other CPU."""
