@@ -166,8 +166,8 @@ def _sight(pmd: Pmd, view: observe.View, interval: float) -> Sight:
         return Sight.UNPOLLED
     if observe.progressed(pmd):
         return Sight.ASLEEP if _asleep(pmd) else Sight.AWAKE
-    # A silent main thread cannot be asked: then the last list it gave has to do.
-    listed = bool(pmd.rxqs) and (pmd.rxqs_at > pmd.progress.mono or view.silent > 0.0)
+    # A mute main thread cannot be asked: then the last list it gave has to do.
+    listed = bool(pmd.rxqs) and (pmd.rxqs_at > pmd.progress.mono or view.mute)
     if not listed or pmd.quiet < interval:
         return Sight.QUIET
     if pmd.vanished_at is not None:

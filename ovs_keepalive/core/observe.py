@@ -37,12 +37,14 @@ class View(NamedTuple):
     rxqs_at: Moment
     rxqs: Mapping[int, PmdRxqs] | None  # by core
     silent: float  # seconds for which the main thread has owed an answer
+    mute: bool  # that is more than half a look period: it cannot be asked now
     longest_gap: float  # seconds of silence that two successive looks can prove
 
 
 def view(looks: Looks, period: float) -> View:
     """Arrange the looks. period: seconds between two looks."""
     threads = looks.threads.value if isinstance(looks.threads, Seen) else None
+    silent = looks.main.silent if looks.main is not None else 0.0
     return View(
         at=looks.threads.at if looks.threads is not None else looks.now,
         threads=None if threads is None else {thread.id: thread for thread in threads},
@@ -51,7 +53,8 @@ def view(looks: Looks, period: float) -> View:
         blocks=_blocks(looks.counters.value) if isinstance(looks.counters, Seen) else None,
         rxqs_at=looks.rxqs.at if looks.rxqs is not None else looks.now,
         rxqs={pmd.core: pmd for pmd in looks.rxqs.value} if isinstance(looks.rxqs, Seen) else None,
-        silent=looks.main.silent if looks.main is not None else 0.0,
+        silent=silent,
+        mute=silent > period / 2,
         # A look that comes late proves silence only for the time that was due to it: when the daemon, the
         # machine or vswitchd's main thread stood still, the PMD may rightly have stood still too.
         longest_gap=1.5 * period + 0.01,
@@ -91,6 +94,7 @@ def all_steady(pmds: Mapping[ThreadId, Pmd], process: ProcessId | None, view: Vi
             continue
         if (
             block.iterations <= pmd.iterations
+            or pmd.since.mono >= pmd.compared  # its state is new: whether it sleeps is not told yet
             or (pmd.state is not State.ALIVE and pmd.state is not State.SLEEP)
             or pmd.mark is None
             or (block.idle is not None and pmd.mark.at.mono <= window_ends)

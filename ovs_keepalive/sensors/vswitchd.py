@@ -98,9 +98,10 @@ class VswitchdSensor:
         if self._pidfile is not None:
             return self._identify(self._pidfile)
         try:
-            pidfiles = sorted(self._rundir.glob("ovs-vswitchd*.pid"))
+            names = sorted(os.listdir(self._rundir))  # Path.glob would find nothing where it may not look
         except OSError as error:
-            return f"{self._rundir}: {error.strerror}"
+            return f"{self._rundir}: {error.strerror}: is Open vSwitch running? See OVS_RUNDIR"
+        pidfiles = [self._rundir / name for name in names if name.startswith("ovs-vswitchd") and name.endswith(".pid")]
         why = f"no ovs-vswitchd*.pid in {self._rundir}: is Open vSwitch running?"
         for pidfile in pidfiles:
             found = self._identify(pidfile)

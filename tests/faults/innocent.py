@@ -214,7 +214,7 @@ class Field:
         """What the daemon says of itself, for the story of an event after which all was not well."""
         try:
             status = self.sandbox.appctl("keepalive/status", target="ovs-keepalive")
-        except OSError as error:
+        except (OSError, SandboxError) as error:
             status = f"the daemon does not answer: {error}"
         return "\n".join([status, *(self.sandbox.dir / "ovs-keepalive.log").read_text().splitlines()[-20:]])
 
@@ -451,6 +451,9 @@ def _(field: Field) -> None:
 
 @kind("tid used again")
 def _(field: Field) -> None:
+    if not os.access(LAST_PID, os.W_OK):
+        print(f"tid used again: {LAST_PID} cannot be written: nothing happens")
+        return
     for _ in range(3):
         name, tid = list(field.sandbox.pmds().items())[-1]
         field.sandbox.settings(pmd_cpu_mask="0x1")
@@ -625,7 +628,7 @@ def happen(field: Field, one: Kind, tally: Tally) -> None:
         except (SandboxError, OSError, subprocess.TimeoutExpired) as error:
             broken = f"{error}\n{field.last_words()}"
     alarms = [broken] if broken else []
-    with suppress(OSError):  # the daemon has ended: that is told already
+    with suppress(OSError, SandboxError):  # the daemon has ended: that is told already
         told = field.alarms(begin)
         alarms += [line for line in told if not set(line.split()) & one.allowed]
         blind = own_blind(field.sandbox) - blind

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -231,6 +234,32 @@ def test_without_the_columns_and_schema_manual_it_watches_on_and_converts_nothin
     assert after == before
 
 
+def test_a_client_like_neutrons_agent_survives_all_that_the_daemon_does_by_default(sandbox: Sandbox) -> None:
+    argv = [sys.executable, str(Path(__file__).with_name("neutron_like.py")), sandbox.remote]
+    with subprocess.Popen(argv, env=sandbox.env, stdout=subprocess.PIPE, text=True) as agent:
+        assert agent.stdout is not None
+        try:
+            assert agent.stdout.readline().startswith("connected")
+            sandbox.settings(enable_keepalive=True)
+            sandbox.start_daemon(config={"schema": "manual"})
+            wait(lambda: "RUNNING" in ask(sandbox, "keepalive/status"), "RUNNING", 10)
+            sandbox.kill_vswitchd()
+            sandbox.start_vswitchd()
+            sandbox.settings(enable_keepalive=False)
+            sandbox.stop_daemon()
+            sandbox.settings(last_word="heard")
+            heard = wait_for_line(agent, '"last-word": "heard"')
+        finally:
+            agent.kill()
+    assert heard
+
+
+def wait_for_line(process: subprocess.Popen[str], words: str) -> bool:
+    """Whether the process prints a line with these words; the test's own timeout ends a wait in vain."""
+    assert process.stdout is not None
+    return any(words in line for line in process.stdout)
+
+
 def test_schema_auto_heals_a_column_taken_away_within_10_s(sandbox: Sandbox) -> None:
     watch(sandbox)
     argv = [*daemon()[:-1], "schema", "revert"]
@@ -332,6 +361,41 @@ def test_a_stopped_vswitchd_moves_nothing_but_what_proc_proves(sandbox: Sandbox)
             sandbox.kill_vswitchd(signal.SIGCONT)
         wait(lambda: all_well(sandbox), "ALIVE again", 10)
         assert subscriber.states(names[0], begin)[-3:] == ["MISSING", "DEAD", "ALIVE"]
+
+
+def test_json_is_given_to_an_argument_and_to_a_client_that_asks_for_it(sandbox: Sandbox) -> None:
+    watch(sandbox)
+    told = json.loads(ask(sandbox, "keepalive/pmd-health-show", "--json"))
+    assert {pmd["name"] for pmd in told["pmds"]} == set(sandbox.pmds())
+    node = json.loads(ask(sandbox, "keepalive/status", "--json"))
+    assert node["vswitchd"]["state"] == "RUNNING"
+    assert json.loads(ask(sandbox, "keepalive/explain", "pmd-c01", "--json"))["core"] == 1
+    pid = (sandbox.dir / "ovs-keepalive.pid").read_text().strip()
+    with socket.socket(socket.AF_UNIX) as client:  # what ovs-appctl --format json does, from 3.4 on
+        client.settimeout(10)
+        client.connect(str(sandbox.dir / f"ovs-keepalive.{pid}.ctl"))
+        for number, (method, *params) in enumerate(
+            [("set-options", "--format", "json"), ("keepalive/pmd-health-show",), ("keepalive/pmd-xstats-show", "0")]
+        ):
+            client.sendall(json.dumps({"id": number, "method": method, "params": params}).encode())
+            reply = json.loads(client.recv(1 << 20))
+            assert reply["error"] is None
+        assert reply["result"][0]["core"] == 0
+
+
+def test_show_ends_with_its_status(sandbox: Sandbox) -> None:
+    watch(sandbox)
+    argv = [*daemon()[:-1], "show"]
+
+    def show() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, env=sandbox.env, capture_output=True, text=True, check=False, timeout=10)
+
+    well = show()
+    assert well.returncode == 0, well.stdout + well.stderr
+    assert all(name in well.stdout for name in sandbox.pmds())
+    sandbox.kill_vswitchd()
+    wait(lambda: show().returncode == 1, "show ends with 1", 5)
+    assert "process-gone" in show().stdout
 
 
 def test_unknown_pmd_and_bad_numbers_are_refused_in_one_line(sandbox: Sandbox) -> None:
