@@ -263,7 +263,9 @@ class Beat:
         anew = silent or now.mono - self._read_all >= min(3 * self._effective, ANEW) - self._period / 2
         if anew:
             self._read_all = now.mono
-        suspects = frozenset(id.tid for id in self._register.pmds) if silent else heartbeat.suspects(self._register)
+        suspects = heartbeat.suspects(self._register)
+        if self._questions is not None and self._questions.silent(now.mono) > self._period / 2:
+            suspects = frozenset(id.tid for id in self._register.pmds)  # before that a plain look is base enough
         return self._threads.look(now, anew, suspects)
 
     def _main_state(self, process: ProcessId) -> str:

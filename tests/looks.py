@@ -415,6 +415,7 @@ def pmd(core: int = 3, number: int = 8, **fields: Any) -> Pmd:
         iterations=1,
         quiet=0.0,
         compared=1000.0,
+        still=0.0,
         rxqs=(Rxq("vhu0", 0),),
         rxqs_at=1000.0,
         look=look,

@@ -204,6 +204,7 @@ class Pmd(NamedTuple):
     iterations: int | None
     quiet: float  # seconds proven to have passed without progress
     compared: float  # monotonic time up to which quiet has been counted
+    still: float  # the part of quiet that /proc alone has proven, since the Iterations were last read
     rxqs: tuple[Rxq, ...] | None  # None: vswitchd has not told yet
     rxqs_at: float  # monotonic time of that answer
     look: ThreadLook  # newest

@@ -120,6 +120,7 @@ def new(thread: ThreadLook, at: Moment) -> Pmd:
         iterations=None,
         quiet=0.0,
         compared=at.mono,
+        still=0.0,
         rxqs=None,
         rxqs_at=0.0,
         look=thread,
@@ -160,12 +161,16 @@ def _thread(pmd: Pmd, threads: Mapping[ThreadId, ThreadLook], view: View) -> Pmd
         pmd = pmd._replace(vanished_at=None)  # one look had overlooked it
     if look is pmd.look:
         return pmd
-    quiet, compared = pmd.quiet, pmd.compared
+    quiet, compared, still = pmd.quiet, pmd.compared, pmd.still
     if view.silent and look.at > compared and cause.stands_still(pmd.look, look):
         # It may have gone on until the look before: only from there on it is proven to stand still.
-        quiet, compared = quiet + min(look.at - max(compared, pmd.look.at), view.longest_gap), look.at
+        gap = min(look.at - max(compared, pmd.look.at), view.longest_gap)
+        quiet, compared, still = quiet + gap, look.at, still + gap
+    elif look.run_ns != pmd.look.run_ns:
+        # It ran: what looked like a stall was a nap, and naps do not add up. What the Iterations proved stays.
+        quiet, still = max(0.0, quiet - still), 0.0
     base = look if pmd.base.at <= pmd.progress.mono else pmd.base
-    return pmd._replace(look=look, name=look.name, base=base, quiet=quiet, compared=compared)
+    return pmd._replace(look=look, name=look.name, base=base, quiet=quiet, compared=compared, still=still)
 
 
 def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | None:
@@ -185,13 +190,14 @@ def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | Non
             return pmd  # nothing to do, as far as is known: that is no silence
         # /proc may have proven a part of this silence already.
         gap = max(0.0, min(at.mono - pmd.compared, view.longest_gap))
-        return pmd._replace(quiet=pmd.quiet + gap, compared=max(at.mono, pmd.compared))
+        return pmd._replace(quiet=pmd.quiet + gap, compared=max(at.mono, pmd.compared), still=0.0)
     shares, mark, mark_look = _window(pmd, Seen(at, block))
     return pmd._replace(
         iterations=block.iterations,
         progress=at,
         quiet=0.0,
         compared=at.mono,
+        still=0.0,
         longest=max(pmd.longest, pmd.quiet),
         shares=shares,
         mark=mark,
@@ -206,7 +212,9 @@ def _rxqs(pmd: Pmd, rxqs: Mapping[int, PmdRxqs], at: float) -> Pmd | None:
     polled = listed.rxqs if listed is not None else ()
     if polled and not pmd.rxqs:
         # It has work from now on. Silence before that was rest.
-        pmd = pmd._replace(quiet=0.0, compared=max(at, pmd.compared) if not progressed(pmd) else pmd.compared)
+        pmd = pmd._replace(
+            quiet=0.0, still=0.0, compared=max(at, pmd.compared) if not progressed(pmd) else pmd.compared
+        )
     return pmd._replace(rxqs=polled, rxqs_at=at, quiet=pmd.quiet if polled else 0.0)
 
 

@@ -1038,3 +1038,16 @@ def test_the_rxqs_that_it_serves_are_known_by_port_and_queue() -> None:
 def test_a_restart_keeps_the_process_named_while_it_runs() -> None:
     scene = Scene()
     assert scene.register.vswitchd._replace(since=running().since) == running()
+
+
+@pytest.mark.parametrize("interval", [0.1, 0.2, 0.5])
+def test_naps_shorter_than_the_interval_do_not_add_up_while_the_main_thread_is_silent(interval: float) -> None:
+    """Load-based sleep: two looks may meet the same nap, but in between naps it ran."""
+    scene = Scene(cores=1, interval=interval)
+    worker = scene.workers[0]
+    worker.shows(state="S", wchan="hrtimer_nanosleep", syscall="230", runs=0.0)
+    scene.answers = False
+    for _ in range(200):
+        scene.run(0.45 * interval)
+        worker.run += 20e-6
+    assert _verdicts(scene) == []
