@@ -24,14 +24,13 @@ from ovs_keepalive.core.model import (
     ThreadLook,
 )
 from ovs_keepalive.formats import procfs
-from ovs_keepalive.sensors.questions import Answers, Kind, Questions
+from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 
 LOOKS = 5  # per interval
 SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
-WHOLE = 1.0  # seconds; between two looks that bring everything, while nothing but progress is seen
-ANEW = 3.0  # seconds, at most, between two readings of every thread's run time
+WHOLE = 3.0  # seconds; between two looks that bring everything, while nothing but progress is seen
 LATE = 0.01  # seconds; a tick later than this was blind time of the daemon itself
 
 
@@ -77,12 +76,13 @@ class Beat:
     _last_look: float
     _wholly: bool  # whether the present look brings everything
     _restless: bool  # something else than progress was seen: the next look has to
-    _last_whole: float  # the last look at which everything was looked at, /proc too …
+    _read_all: float  # the last look at which every thread was read anew
     _asked_rxqs: float
-    _read_all: float  # … and at which every thread was read anew
     _seen: Seen[tuple[ThreadLook, ...]] | NotSeen | None  # threads looked at, to be judged with the next answer
     _soon: float  # when a fresh look could move a state
     _posted: float
+    _period: float  # seconds between two looks
+    _grace: float  # seconds after which an answer is overdue: an idle main thread takes a third of a millisecond
     _told: tuple[object, ...]  # what the last snapshot said, as far as a change of it is news
 
     def __init__(self, who: VswitchdSensor, settings: Settings, slot: Slot, proc: Path = Path("/proc")) -> None:
@@ -96,13 +96,13 @@ class Beat:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
         self._effective = settings.interval
-        self._period = self._period_of(settings.interval)
+        self._pace(self._period_of(settings.interval))
         self._process: ProcessId | None = None
         self._questions: Questions | None = None
         self._seq = self._looks = self._looks_failed = 0
         self._blind_seconds = 0.0
         self._poll = select.poll()
-        self._polled: tuple[int | None, bool, int | None] | None = None  # what it is registered for
+        self._polled: tuple[int | None, int, int | None] | None = None  # what it is registered for
         self._begin(moment())
 
     def start(self) -> None:
@@ -125,7 +125,7 @@ class Beat:
 
     def _run(self) -> None:
         try:
-            rung: frozenset[int] = frozenset()
+            rung: set[int] = set()
             planned = time.monotonic()
             while not self._stopping:
                 now = moment()
@@ -142,59 +142,61 @@ class Beat:
             self.failure = error
             self._slot.put(None)
 
-    def _sleep(self, until: float) -> frozenset[int]:
+    def _sleep(self, until: float) -> set[int]:
         """Wait for the time or an event; the descriptors that rang."""
-        questions = self._questions
-        answer = questions.fileno() if questions is not None else None
-        sending = questions is not None and questions.sending
-        wanted = (answer, sending, self._who.fileno())
-        if wanted != self._polled:
-            self._polled = wanted
+        questions, end = self._questions, self._who.fileno()
+        answer, events = questions.awaited if questions is not None else (None, 0)
+        if (answer, events, end) != self._polled:
+            self._polled = (answer, events, end)
             self._poll = select.poll()
             self._poll.register(self._wake, select.POLLIN)
             if answer is not None:
-                self._poll.register(answer, select.POLLIN | (select.POLLOUT if sending else 0))
-            if wanted[2] is not None:
-                self._poll.register(wanted[2], select.POLLIN)
-        rung = self._poll.poll(max(0.0, until - time.monotonic()) * 1000.0)
-        if not rung:
-            return frozenset()
-        descriptors = frozenset(descriptor for descriptor, _ in rung)
-        if self._wake in descriptors:
+                self._poll.register(answer, events)
+            if end is not None:
+                self._poll.register(end, select.POLLIN)
+        rung = {descriptor for descriptor, _ in self._poll.poll(max(0.0, until - time.monotonic()) * 1000.0)}
+        if self._wake in rung:
             os.eventfd_read(self._wake)
-        return descriptors
+        return rung
 
     def _next_wake(self) -> float:
         if not self._settings.enabled:
             return self._posted + LONGEST
-        # Not more often than this: while nothing can be proven the next moment stays in the past.
-        wake = min(self._next_tick, max(self._soon, self._last_look + self._period / 4))
+        wake = min(self._next_tick, self._again)
         if self._questions is not None and self._questions.busy and self._last_look <= self._questions.asked:
             wake = min(wake, self._questions.asked + self._grace)
         return wake
 
     # --- one turn ------------------------------------------------------------------------------
 
-    def _turn(self, now: Moment, rung: frozenset[int]) -> None:
-        due = self._is_due(now.mono)
+    def _turn(self, now: Moment, rung: set[int]) -> None:
+        overdue = self._questions is not None and self._questions.silent(now.mono) >= self._grace
+        due = self._is_due(now.mono, overdue)
         if not due and not rung:
             return
         ended, other = None, False
-        if due or self._who.fileno() in rung:
-            found, ended = self._who.look(now, self._is_overdue(now.mono))
+        # Its end is an event; where it can be told as one, nobody need look for it.
+        event = self._who.fileno()
+        if event in rung or (due and (event is None or overdue)):
+            found, ended = self._who.look(now, overdue)
             other = self._turn_to(found)
+            overdue = overdue and not other
         if self._process is None:
             looks = Looks(now, None, ended)
         else:
-            looks = self._look(now, self._process, ended, due, rung)
+            looks = self._look(now, self._process, ended, due, overdue, rung)
             if looks.main is None and not other:
                 return  # asked, and nothing has come yet
-        self._register = heartbeat.judge(self._register, looks, self._settings, self._effective, self._period)
-        self._soon = heartbeat.next_look(self._register, self._effective)
-        if self._process is not None:
+        self._judge(looks)
+        if not self._register.steady and self._process is not None and heartbeat.lacks_base(self._register):
+            # The main thread may be silent from now on: what /proc proves then begins here.
+            self._judge(Looks(now, self._process, threads=self._look_at_threads(now, anew=False)))
+        steady = self._register.steady
+        self._soon = math.inf if steady else heartbeat.next_look(self._register, self._effective)
+        if self._process is not None and (self._blind or not steady):
             self._blind = vswitchd.blind(looks, self._blind)
-        self._restless = self._soon < math.inf or not (self._wholly or self._register.steady)
-        if self._register.steady:
+        self._restless = self._soon < math.inf or not (self._wholly or steady)
+        if steady:
             return
         rested = (
             now.mono - self._asked_rxqs >= self._period / 2
@@ -204,16 +206,22 @@ class Beat:
                 self._asked_rxqs = now.mono
             self._questions.ask(Kind.RXQS, now)
 
-    def _is_overdue(self, now: float) -> bool:
-        return self._questions is not None and self._questions.silent(now) >= self._grace
+    @property
+    def _again(self) -> float:
+        """When to look between two ticks, because a state could move."""
+        # While nothing can be proven this moment stays in the past: then not more often than this.
+        return self._soon if self._soon > self._last_look else self._last_look + self._period / 4
 
-    def _is_due(self, now: float) -> bool:
+    def _judge(self, looks: Looks) -> None:
+        self._register = heartbeat.judge(self._register, looks, self._settings, self._effective, self._period)
+
+    def _is_due(self, now: float, overdue: bool) -> bool:
         if now >= self._next_tick:
             self._next_tick += self._period * ((now - self._next_tick) // self._period + 1)
             return True
-        if self._questions is not None and self._is_overdue(now) and self._last_look <= self._questions.asked:
+        if self._questions is not None and overdue and self._last_look <= self._questions.asked:
             return True  # its answer has just become overdue: from here on /proc has to prove what it can
-        return now >= self._soon and now >= self._last_look + self._period / 4
+        return now >= self._again
 
     def _turn_to(self, found: Seen[Process] | NotSeen) -> bool:
         """Look at this process from now on; True if it is another one."""
@@ -227,24 +235,25 @@ class Beat:
         self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
         self._process = process
         self._threads.attach(process)
-        self._last_whole = self._read_all = self._asked_rxqs = 0.0
+        self._read_all = self._asked_rxqs = 0.0
         self._seen = None
         return True
 
-    def _look(self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, rung: frozenset[int]) -> Looks:
+    def _look(
+        self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, overdue: bool, rung: set[int]
+    ) -> Looks:
         """What this turn brings; without a main look it brings nothing yet."""
         questions = self._questions
         if questions is None:
             return Looks(now, process, ended)
-        answers = questions.receive(now) if questions.fileno() in rung else Answers()
+        answers = questions.receive(now) if rung and questions.awaited[0] in rung else NOTHING
         if due:
             self._last_look = now.mono
             self._looks += 1
-            due_whole = now.mono - self._last_whole >= WHOLE - self._period / 2
-            self._wholly = self._restless or due_whole or self._is_overdue(now.mono)
+            anew = overdue or now.mono - self._read_all >= WHOLE - self._period / 2
+            self._wholly = anew or self._restless
             if self._wholly:
-                self._last_whole = now.mono
-                self._seen = self._look_at_threads(now, self._is_overdue(now.mono))
+                self._seen = self._look_at_threads(now, anew)
             answers = answers.or_else(questions.ask(Kind.COUNTERS, now, self._wholly))
         if isinstance(answers.counters, NotSeen):
             self._looks_failed += 1
@@ -257,10 +266,9 @@ class Beat:
                 return Looks(now, process, ended)
         main = MainLook(self._main_state(process) if silent else "S", silent, questions.answered)
         threads, self._seen = self._seen, None
-        return Looks(now, process, ended, main, threads, answers.counters, answers.rxqs)
+        return Looks(now, process, ended, main, threads, *answers)
 
-    def _look_at_threads(self, now: Moment, silent: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen:
-        anew = silent or now.mono - self._read_all >= min(3 * self._effective, ANEW) - self._period / 2
+    def _look_at_threads(self, now: Moment, anew: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen:
         if anew:
             self._read_all = now.mono
         suspects = heartbeat.suspects(self._register)
@@ -281,7 +289,7 @@ class Beat:
         """Start to watch afresh."""
         self._register, self._blind, self._told = heartbeat.EMPTY, (), ()
         self._enabled_at, self._next_tick = now, now.mono
-        self._last_look = self._last_whole = self._read_all = self._asked_rxqs = self._posted = 0.0
+        self._last_look = self._read_all = self._asked_rxqs = self._posted = 0.0
         self._soon, self._seen = math.inf, None
         self._wholly = self._restless = True
 
@@ -301,12 +309,11 @@ class Beat:
         settings = self._settings
         wanted = max(self._period_of(settings.interval), min(cost / settings.max_main_share, LONGEST))
         self._effective = max(settings.interval, wanted * LOOKS if wanted < LONGEST else settings.interval)
-        self._period = self._period_of(self._effective)
+        self._pace(self._period_of(self._effective))
 
-    @property
-    def _grace(self) -> float:
-        """Seconds after which an answer is overdue: an idle main thread takes a third of a millisecond."""
-        return max(SHORTEST, self._period / 20)
+    def _pace(self, period: float) -> None:
+        self._period = period
+        self._grace = max(SHORTEST, period / 20)
 
     @staticmethod
     def _period_of(interval: float) -> float:

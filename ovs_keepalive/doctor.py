@@ -276,11 +276,11 @@ def _ask(questions: Questions, kind: Kind) -> Answers | None:
     until = now.mono + DEADLINE
     answers = questions.ask(kind, now)
     while answers.is_empty:
-        descriptor, left = questions.fileno(), until - moment().mono
+        (descriptor, events), left = questions.awaited, until - moment().mono
         if descriptor is None or left <= 0:
             return None
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN | (select.POLLOUT if questions.sending else 0))
+        poll.register(descriptor, events)
         poll.poll(left * 1000)
         answers = questions.receive(moment())
     return answers

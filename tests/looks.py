@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ovs_keepalive.beat import WHOLE
 from ovs_keepalive.core import heartbeat
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.model import (
@@ -149,6 +150,7 @@ class Scene:
         self._last_look = self._read_all = float("-inf")
         self._soon = math.inf
         self._asked: tuple[str, float] | None = None
+        self._wholly = self._restless = True
         self._answered = self._other = False
         self._ended: Ended | None = None
         self._seen: Seen[tuple[ThreadLook, ...]] | None = None
@@ -205,6 +207,10 @@ class Scene:
         return max(0.002, min(self.interval / 5, 1.0))
 
     @property
+    def grace(self) -> float:
+        return max(0.002, self.period / 20)
+
+    @property
     def moment(self) -> Moment:
         return Moment(self.now, self.wall_ms + round(self.now * 1000))
 
@@ -228,7 +234,14 @@ class Scene:
                 return
             looks = Looks(now, self.process)
         self.register = heartbeat.judge(before, looks, self.settings, self.interval, self.period)
-        self._soon = heartbeat.next_look(self.register, self.interval)
+        if self.process is not None and not self.register.steady and heartbeat.lacks_base(self.register):
+            threads = Looks(now, self.process, threads=self._look_at_threads(now, self.process, anew=False))
+            self.register = heartbeat.judge(self.register, threads, self.settings, self.interval, self.period)
+        steady = self.register.steady
+        self._soon = math.inf if steady else heartbeat.next_look(self.register, self.interval)
+        self._restless = self._soon < math.inf or not (self._wholly or steady)
+        if steady:
+            return
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
         if wants and heartbeat.wants_rxqs(self.register, self.interval, self.now):
             self._asked = ("rxqs", self.now)
@@ -242,37 +255,48 @@ class Scene:
         if self.now >= self._next_tick:
             self._next_tick += self.period * ((self.now - self._next_tick) // self.period + 1)
             return True
-        return self.now >= self._soon and self.now >= self._last_look + self.period / 4
+        if self._is_overdue() and self._asked is not None and self._last_look <= self._asked[1]:
+            return True
+        return self.now >= self._again
+
+    @property
+    def _again(self) -> float:
+        return self._soon if self._soon > self._last_look else self._last_look + self.period / 4
 
     def _look(self, now: Moment, process: ProcessId, due: bool) -> Looks | None:
         """What this turn brings; None: nothing yet."""
         counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
         rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
+        iterations: Seen[Mapping[int, int]] | None = None
         if self._asked is not None and self._answer_at() <= self.now:
             kind, self._asked, self._answered = self._asked[0], None, True
             if kind == "rxqs":
                 rxqs = NotSeen(now, self.rxqs_blind) if self.rxqs_blind else Seen(now, self._rxqs())
+            elif self.blind:
+                counters = NotSeen(now, self.blind)
+            elif self._wholly or any(block.iterations is None for block in self._blocks()):
+                counters = Seen(now, self._blocks())
             else:
-                counters = NotSeen(now, self.blind) if self.blind else Seen(now, self._blocks())
+                iterations = Seen(now, {block.core: block.iterations or 0 for block in self._blocks()})
         if due:
             self._last_look = self.now
-            self._seen = self._look_at_threads(now, process, self._silence() > self.period / 2) or self._seen
+            anew = self._is_overdue() or self.now - self._read_all >= WHOLE - self.period / 2
+            self._wholly = anew or self._restless
+            if self._wholly:
+                self._seen = self._look_at_threads(now, process, anew)
             self._asked = self._asked or ("counters", self.now)
-        silence = self._silence() if self._silence() > self.period / 2 else 0.0
-        if not silence and counters is None and rxqs is None:
+        silence = self._silence() if self._is_overdue() else 0.0
+        if not silence and counters is None and iterations is None and rxqs is None:
             return None
         threads, self._seen = self._seen, None
         main = MainLook(self.main_state if silence else "S", silence, self._answered)
-        return Looks(now, process, None, main, threads, counters, rxqs)
+        return Looks(now, process, None, main, threads, counters, rxqs, iterations)
 
-    def _look_at_threads(self, now: Moment, process: ProcessId, silent: bool) -> Seen[tuple[ThreadLook, ...]] | None:
+    def _look_at_threads(self, now: Moment, process: ProcessId, anew: bool) -> Seen[tuple[ThreadLook, ...]]:
         suspects = heartbeat.suspects(self.register)
-        anew = silent or self.now - self._read_all >= min(self.interval, 1.0) - self.period / 2
-        if not anew and not suspects:
-            return None
         if anew:
             self._read_all = self.now
-        if silent:
+        if self._silence() > self.period / 2:
             suspects = frozenset(id.tid for id in self.register.pmds)
         return Seen(now, tuple(self._thread(worker, anew, suspects) for worker in self._living(process)))
 
@@ -313,14 +337,19 @@ class Scene:
     def _silence(self) -> float:
         return 0.0 if self._asked is None else self.now - self._asked[1]
 
+    def _is_overdue(self) -> bool:
+        return self._asked is not None and self.now >= self._asked[1] + self.grace
+
     def _answer_at(self) -> float:
         if self._asked is None or not self.answers:
             return float("inf")
         return self._asked[1] + self.latency
 
     def _next_wake(self) -> float:
-        again = max(self._soon, self._last_look + self.period / 4)
-        return max(min(self._next_tick, again, self._answer_at()), self.now)
+        wake = min(self._next_tick, self._again, self._answer_at())
+        if self._asked is not None and self._last_look <= self._asked[1]:
+            wake = min(wake, self._asked[1] + self.grace)
+        return max(wake, self.now)
 
     def _pass(self, seconds: float) -> None:
         self.now += seconds

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from ovs_keepalive.core import cause, observe, vswitchd
 from ovs_keepalive.core.model import (
@@ -74,18 +75,24 @@ TABLE: dict[Sight, dict[State, State]] = {
 WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Register:
     """All PMD threads known, and the process they belong to."""
 
-    pmds: dict[ThreadId, Pmd]  # replaced as a whole, never changed in place
+    judged: dict[ThreadId, Pmd]  # at the last look that showed anything else than PMDs that go on
     vswitchd: Vswitchd
     history: tuple[Transition, ...]  # newest last
     version: int  # another number for each change of a state or cause
-    steady: bool  # the last look showed nothing but PMDs that go on
+    course: observe.Course | None  # what they have done since then; None when more has to be seen of them
+    steady: bool = False  # the last look showed nothing but PMDs that go on
+
+    @cached_property
+    def pmds(self) -> dict[ThreadId, Pmd]:
+        """As of now: replaced as a whole, never changed in place."""
+        return observe.caught_up(self.judged, self.course) if self.steady and self.course else self.judged
 
 
-EMPTY = Register({}, vswitchd.UNKNOWN, (), 0, steady=False)
+EMPTY = Register({}, vswitchd.UNKNOWN, (), 0, None)
 
 
 def judge(register: Register, looks: Looks, settings: Settings, interval: float, period: float) -> Register:
@@ -93,13 +100,12 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
 
     interval: seconds, the effective one; period: seconds between two looks.
     """
+    if register.course is not None and vswitchd.goes_on(register.vswitchd, looks):
+        course = observe.gone_on(register.course, looks)
+        if course is not None:
+            return Register(register.judged, register.vswitchd, register.history, register.version, course, steady=True)
     process = vswitchd.judge(register.vswitchd, looks, register.pmds.values(), settings)
     view = observe.view(looks, period)
-    if (
-        process is register.vswitchd
-        and (steady := observe.all_steady(register.pmds, process.process, view)) is not None
-    ):
-        return Register(steady, process, register.history, register.version, steady=True)
     pmds: dict[ThreadId, Pmd] = {}
     for pmd in _with_new_threads(register.pmds, looks):
         seen: Pmd | None = pmd
@@ -111,13 +117,13 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
         else:
             sight = Sight.ENDED
         if seen is not None:
-            unverified = seen.quiet == 0.0 and min(view.silent, looks.now.mono - seen.progress.mono) >= interval
+            unverified = seen.quiet < interval / 2 and min(view.silent, looks.now.mono - seen.progress.mono) >= interval
             pmds[seen.id] = _move(seen, sight, looks.now, unverified)
     pmds, process = _hand_over(pmds, process, looks.now, settings)
     news = tuple(_transitions(register, pmds, process, looks.now))
     history = (register.history + news)[-HISTORY:] if news else register.history
     version = register.version + (bool(news) or _retold(register, pmds, process))
-    return Register(pmds, process, history, version, steady=False)
+    return Register(pmds, process, history, version, observe.course(pmds, process.process, looks.now))
 
 
 def wants_rxqs(register: Register, interval: float, now: float) -> bool:
@@ -153,6 +159,11 @@ def next_look(register: Register, interval: float) -> float:
 def suspects(register: Register) -> frozenset[int]:
     """Threads (tids) that made no progress in their last look: /proc is asked for all it knows of them."""
     return frozenset(pmd.id.tid for pmd in register.pmds.values() if pmd.quiet > 0.0 and pmd.rxqs)
+
+
+def lacks_base(register: Register) -> bool:
+    """Whether a PMD has just fallen silent: /proc was not looked at since its last progress."""
+    return any(pmd.quiet > 0.0 and pmd.rxqs and pmd.base.at <= pmd.progress.mono for pmd in register.pmds.values())
 
 
 def _with_new_threads(known: dict[ThreadId, Pmd], looks: Looks) -> Iterator[Pmd]:

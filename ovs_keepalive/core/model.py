@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -172,6 +173,7 @@ class Looks:
     threads: Seen[tuple[ThreadLook, ...]] | NotSeen | None = None
     counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
+    iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
 
 
 # --- what is said ------------------------------------------------------------------------------

@@ -45,12 +45,20 @@ def view(looks: Looks, period: float) -> View:
     """Arrange the looks. period: seconds between two looks."""
     threads = looks.threads.value if isinstance(looks.threads, Seen) else None
     silent = looks.main.silent if looks.main is not None else 0.0
+    if looks.iterations is not None:
+        counters_at: Moment = looks.iterations.at
+        blocks: dict[int, PmdBlock] | None = {
+            core: _bare(core, count) for core, count in looks.iterations.value.items()
+        }
+    else:
+        counters_at = looks.counters.at if looks.counters is not None else looks.now
+        blocks = _blocks(looks.counters.value) if isinstance(looks.counters, Seen) else None
     return View(
         at=looks.threads.at if looks.threads is not None else looks.now,
         threads=None if threads is None else {thread.id: thread for thread in threads},
         cores=frozenset(thread.core for thread in threads or ()),
-        counters_at=looks.counters.at if looks.counters is not None else looks.now,
-        blocks=_blocks(looks.counters.value) if isinstance(looks.counters, Seen) else None,
+        counters_at=counters_at,
+        blocks=blocks,
         rxqs_at=looks.rxqs.at if looks.rxqs is not None else looks.now,
         rxqs={pmd.core: pmd for pmd in looks.rxqs.value} if isinstance(looks.rxqs, Seen) else None,
         silent=silent,
@@ -67,6 +75,10 @@ def shared_cores(blocks: tuple[PmdBlock, ...]) -> tuple[int, ...]:
     return tuple(sorted({core for core in cores if cores.count(core) > 1}))
 
 
+def _bare(core: int, iterations: int) -> PmdBlock:
+    return PmdBlock("", -1, core, iterations, None, None, None, None, None)
+
+
 def _blocks(blocks: tuple[PmdBlock, ...]) -> dict[int, PmdBlock]:
     by_core = {block.core: block for block in blocks}
     if len(by_core) < len(blocks):
@@ -75,33 +87,56 @@ def _blocks(blocks: tuple[PmdBlock, ...]) -> dict[int, PmdBlock]:
     return by_core
 
 
-def all_steady(pmds: Mapping[ThreadId, Pmd], process: ProcessId | None, view: View) -> dict[ThreadId, Pmd] | None:
-    """The PMDs after a look in which each of them did nothing but go on; None when there is more to it.
+class Course(NamedTuple):
+    """PMDs that do nothing but go on, told by their Iterations alone: the common case, made cheap."""
 
-    The common case, made cheap: what else a look can tell, and every change of a state, takes the long way.
-    """
-    blocks, at = view.blocks, view.counters_at
-    if blocks is None or view.threads is not None or view.rxqs is not None or len(blocks) != len(pmds):
-        return None
-    window_ends = at.mono - WINDOW
-    steady = {}
+    at: Moment
+    iterations: Mapping[int, int]  # by core
+    parked: frozenset[int]  # cores whose PMD polls nothing: theirs stand still
+
+
+def course(pmds: Mapping[ThreadId, Pmd], process: ProcessId | None, at: Moment) -> Course | None:
+    """What the Iterations of the next look are compared with; None when there is more to see than progress."""
+    iterations, parked = {}, set()
     for id, pmd in pmds.items():
-        block = blocks.get(pmd.core)
-        if block is None or block.iterations is None or pmd.iterations is None or pmd.quiet or id.process != process:
+        if pmd.quiet or pmd.iterations is None or id.process != process or pmd.core in iterations:
             return None
-        if pmd.state is State.UNUSED and pmd.rxqs == () and block.iterations == pmd.iterations:
-            steady[id] = pmd
-            continue
-        if (
-            block.iterations <= pmd.iterations
+        if pmd.state is State.UNUSED and pmd.rxqs == ():
+            parked.add(pmd.core)
+        elif (
+            (pmd.state is not State.ALIVE and pmd.state is not State.SLEEP)
             or pmd.since.mono >= pmd.compared  # its state is new: whether it sleeps is not told yet
-            or (pmd.state is not State.ALIVE and pmd.state is not State.SLEEP)
             or pmd.mark is None
-            or (block.idle is not None and pmd.mark.at.mono <= window_ends)
         ):
             return None
-        steady[id] = pmd._replace(iterations=block.iterations, progress=at, compared=at.mono)
-    return steady
+        iterations[pmd.core] = pmd.iterations
+    return Course(at, iterations, frozenset(parked))
+
+
+def gone_on(course: Course, looks: Looks) -> Course | None:
+    """The course after a look in which each PMD did nothing but go on; None when there is more to it."""
+    if looks.iterations is None or looks.threads is not None or looks.rxqs is not None:
+        return None
+    before, now, parked = course.iterations, looks.iterations.value, course.parked
+    if now.keys() != before.keys():
+        return None
+    for core, count in now.items():
+        if count <= before[core] and (count < before[core] or core not in parked):
+            return None
+        if count > before[core] and core in parked:
+            return None
+    return Course(looks.iterations.at, now, parked)
+
+
+def caught_up(pmds: Mapping[ThreadId, Pmd], course: Course) -> dict[ThreadId, Pmd]:
+    """The PMDs at the end of a course that began with them."""
+    at = course.at
+    return {
+        id: pmd
+        if pmd.core in course.parked
+        else pmd._replace(iterations=course.iterations[pmd.core], progress=at, compared=at.mono)
+        for id, pmd in pmds.items()
+    }
 
 
 def new(thread: ThreadLook, at: Moment) -> Pmd:
@@ -163,8 +198,10 @@ def _thread(pmd: Pmd, threads: Mapping[ThreadId, ThreadLook], view: View) -> Pmd
         return pmd
     quiet, compared, still = pmd.quiet, pmd.compared, pmd.still
     if view.silent and look.at > compared and cause.stands_still(pmd.look, look):
-        # It may have gone on until the look before: only from there on it is proven to stand still.
-        gap = min(look.at - max(compared, pmd.look.at), view.longest_gap)
+        # It may have gone on until the look from which on it is proven to stand still.
+        first = pmd.base if cause.stands_still(pmd.base, look) else pmd.look
+        gap = min(max(0.0, pmd.look.at - max(compared, first.at)), view.longest_gap)
+        gap += min(look.at - max(compared, pmd.look.at), view.longest_gap)
         quiet, compared, still = quiet + gap, look.at, still + gap
     elif look.run_ns != pmd.look.run_ns:
         # It ran: what looked like a stall was a nap, and naps do not add up. What the Iterations proved stays.
@@ -181,6 +218,8 @@ def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | Non
     if block.iterations is None:
         return pmd
     if pmd.iterations is None:
+        if block.idle is None:
+            return pmd
         numa = block.numa if block.numa >= 0 else None  # OVS knows no node for it
         return pmd._replace(
             iterations=block.iterations, numa=numa, compared=at.mono, mark=Seen(at, block), mark_look=pmd.look

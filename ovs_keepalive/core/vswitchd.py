@@ -31,7 +31,7 @@ UNKNOWN = Vswitchd(None, VswitchdState.GONE, Moment(0.0, 0), 0.0, 0.0, "no ovs-v
 def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) -> Vswitchd:
     """The process as it stands after these looks. pmds: as they were judged last."""
     now = looks.now
-    if _goes_on(was, looks):
+    if goes_on(was, looks):
         return was
     pmds = tuple(pmds)
     if looks.ended is not None and was.process == looks.ended.process:
@@ -55,7 +55,7 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
     return was._replace(state=state, since=now, silent=silent, noted=silent, witness=witness, culprit=culprit)
 
 
-def _goes_on(was: Vswitchd, looks: Looks) -> bool:
+def goes_on(was: Vswitchd, looks: Looks) -> bool:
     """Whether nothing happened to it: the common case, told at once."""
     return (
         was.state is VswitchdState.RUNNING
@@ -125,7 +125,11 @@ def _main(was: Vswitchd, main: MainLook, pmds: tuple[Pmd, ...], settings: Settin
 def blind(looks: Looks, before: tuple[str, ...]) -> tuple[str, ...]:
     """What cannot be seen, a line each. before: the lines so far, of which those stay that nothing new was seen of."""
     lines = []
-    for what, look in (("threads", looks.threads), ("iterations", looks.counters), ("rxqs", looks.rxqs)):
+    for what, look in (
+        ("threads", looks.threads),
+        ("iterations", looks.counters or looks.iterations),
+        ("rxqs", looks.rxqs),
+    ):
         if look is None:
             lines += [line for line in before if line.startswith(f"{what}:")]
         elif isinstance(look, NotSeen):

@@ -31,7 +31,7 @@ def parse(value: str) -> Pair:
     """The reverse of render. Raises ValueError, one line."""
     match = _PAIR.fullmatch(value)
     if match is None:
-        raise ValueError(f"{value[:60]!a} is not STATE,core,last_seen")
+        raise ValueError(f"{value[:30]!a} is not STATE,core,last_seen")
     return Pair(State(match[1]), int(match[2]), int(match[3]))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 LARGEST = 16 << 20  # bytes of one reply; 512 PMDs make 269 KB
+USUAL = 1 << 16  # bytes that are there for a reply from the beginning
 SUN_PATH = 107  # characters that a unix socket's address holds
 
 
@@ -33,6 +34,9 @@ class _Reply(msgspec.Struct):
     error: object = None
 
 
+_DECODER = msgspec.json.Decoder(_Reply)
+
+
 class AppctlClient:
     """Asks one control socket. Its methods return at once; none raises anything but NoAnswer and Refused."""
 
@@ -41,7 +45,8 @@ class AppctlClient:
         self._socket: socket.socket | None = None
         self._sequence = 0
         self._to_send = b""
-        self._received = bytearray()
+        self._received = bytearray(USUAL)  # one buffer for all replies; of it, so many bytes hold the present one:
+        self._filled = 0
         self.waiting = False
 
     def fileno(self) -> int | None:
@@ -64,7 +69,7 @@ class AppctlClient:
             self._to_send = msgspec.json.encode({"id": self._sequence, "method": method, "params": arguments})
         except UnicodeEncodeError as error:
             raise NoAnswer(f"{self._path}: {method}: an argument is not Unicode text") from error
-        self._received.clear()
+        self._filled = 0
         self.waiting = True
         self._send()
 
@@ -78,10 +83,14 @@ class AppctlClient:
         self._send()
         try:
             while True:
-                part = self._socket.recv(1 << 18)
+                part = self._socket.recv_into(memoryview(self._received)[self._filled :])
                 if not part:
                     return self._last_words()
-                self._received += part
+                self._filled += part
+                if self._filled == len(self._received):
+                    self._received += bytes(self._filled)
+                elif self._received[self._filled - 1] in b"}\n":
+                    break  # most likely the end of the reply
         except BlockingIOError:
             pass  # all that has come so far is here
         except OSError as error:
@@ -123,7 +132,7 @@ class AppctlClient:
 
     def _last_words(self) -> str:
         """The server hung up; a whole reply before that counts all the same."""
-        reply = self._reply() if self._received else None
+        reply = self._reply() if self._filled else None
         if reply is None:
             raise self._failed("closed the connection before it answered")
         self.close()
@@ -141,18 +150,22 @@ class AppctlClient:
         self.close()
 
     def _reply(self) -> str | None:
-        if not self._received.rstrip().endswith(b"}"):
-            if self._received and not self._received.lstrip().startswith(b"{"):
-                raise self._failed(f"answered garbage: {bytes(self._received[:40])!r}")
-            if len(self._received) > LARGEST:
+        begin, end = (
+            bytes(self._received[: min(40, self._filled)]),
+            self._received[max(0, self._filled - 2) : self._filled],
+        )
+        if not end.rstrip().endswith(b"}"):
+            if self._filled and not begin.lstrip().startswith(b"{"):
+                raise self._failed(f"answered garbage: {begin!r}")
+            if self._filled > LARGEST:
                 raise self._failed(f"answered more than {LARGEST} bytes")
             return None
         try:
-            reply = msgspec.json.decode(self._received, type=_Reply, strict=True)
+            reply = _DECODER.decode(memoryview(self._received)[: self._filled])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if "truncated" in str(error) and len(self._received) <= LARGEST:
+            if "truncated" in str(error) and self._filled <= LARGEST:
                 return None
-            raise self._failed(f"answered garbage: {bytes(self._received[:40])!r}") from error
+            raise self._failed(f"answered garbage: {begin!r}") from error
         if reply.id != self._sequence:
             raise self._failed(f"answered request {reply.id!r} instead of {self._sequence}")
         self.waiting = False

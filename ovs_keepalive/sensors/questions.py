@@ -5,7 +5,9 @@ while it owes an answer.
 
 from __future__ import annotations
 
+import select
 from collections import deque
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -31,15 +33,21 @@ class Answers(NamedTuple):
 
     counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
+    iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing came in."""
-        return self.counters is None and self.rxqs is None
+        return self.counters is None and self.iterations is None and self.rxqs is None
 
     def or_else(self, other: Answers) -> Answers:
         """These, and the other's where these have none."""
-        return Answers(self.counters or other.counters, self.rxqs or other.rxqs)
+        if other is NOTHING:
+            return self
+        return Answers(self.counters or other.counters, self.rxqs or other.rxqs, self.iterations or other.iterations)
+
+
+NOTHING = Answers()
 
 
 class Questions:
@@ -61,14 +69,11 @@ class Questions:
         """End the conversation."""
         self._client.close()
 
-    def fileno(self) -> int | None:
-        """The descriptor to poll for answers, and for the end of the connection."""
-        return self._client.fileno()
-
     @property
-    def sending(self) -> bool:
-        """Whether to poll for POLLOUT too."""
-        return self._client.sending
+    def awaited(self) -> tuple[int | None, int]:
+        """The descriptor to poll, and for which events."""
+        client = self._client
+        return client.fileno(), select.POLLIN | select.POLLOUT if client.sending else select.POLLIN
 
     @property
     def busy(self) -> bool:
@@ -82,7 +87,7 @@ class Questions:
 
     def silent(self, now: float) -> float:
         """Seconds for which an answer has been owed."""
-        return now - self._asked if self.busy else 0.0
+        return now - self._asked if self._client.waiting else 0.0
 
     @property
     def cost(self) -> float:
@@ -95,7 +100,7 @@ class Questions:
         wholly: read every counter of the answer; else only the iterations.
         """
         if self._client.waiting:
-            return Answers()
+            return NOTHING
         self._kind = self._wanted = kind
         self._began, self._listed, self._wholly = now.mono, False, wholly
         if kind is Kind.RXQS and self._datapaths != ("",):
@@ -112,7 +117,7 @@ class Questions:
             self.answered = True
             return self._refused(now, str(error))
         if text is None:
-            return Answers()
+            return NOTHING
         self.answered = True
         if self._kind is Kind.DATAPATHS:
             return self._named(text, now)
@@ -123,8 +128,10 @@ class Questions:
         if self._kind is Kind.RXQS:
             return Answers(rxqs=Seen(now, tuple(p for name, reply in self._texts for p in pmd_rxq.parse(reply, name))))
         self._costs.append(now.mono - self._began)
-        parse = pmd_perf.parse if self._wholly else pmd_perf.parse_iterations
-        return Answers(counters=Seen(now, tuple(block for name, reply in self._texts for block in parse(reply, name))))
+        if not self._wholly and len(self._texts) == 1 and (iterations := pmd_perf.parse_iterations(text)) is not None:
+            return Answers(iterations=Seen(now, iterations))
+        blocks = tuple(block for name, reply in self._texts for block in pmd_perf.parse(reply, name))
+        return Answers(counters=Seen(now, blocks))
 
     def _begin(self, now: Moment) -> Answers:
         self._texts, self._pending = [], self._datapaths
@@ -137,7 +144,7 @@ class Questions:
         except NoAnswer as error:
             return self._blind(now, str(error))
         self._asked = now.mono
-        return Answers()
+        return NOTHING
 
     def _refused(self, now: Moment, why: str) -> Answers:
         # "please specify an existing datapath": there is none, or there are several and it wants a name.

@@ -68,6 +68,22 @@ def test_no_text_makes_pmd_perf_raise_or_invent_pmds(text: str) -> None:
 
 
 @given(st.text() | mangled())
+def test_no_text_makes_the_iterations_raise_or_come_from_nowhere(text: str) -> None:
+    for core, count in (pmd_perf.parse_iterations(text) or {}).items():
+        assert f" core_id {core}:" in re.sub(r"core_id 0+(?=\d)", "core_id ", text)
+        assert str(count) in text
+
+
+@given(st.lists(blocks, max_size=6, unique_by=lambda block: block.core))
+def test_the_iterations_are_those_of_the_whole_reply_or_none(printed: list[PmdBlock]) -> None:
+    iterations = pmd_perf.parse_iterations("\n".join(map(render, printed)))
+    if any(block.iterations is None for block in printed):
+        assert iterations is None
+    else:
+        assert iterations == {block.core: block.iterations for block in printed}
+
+
+@given(st.text() | mangled())
 def test_no_text_makes_pmd_rxq_raise_or_lose_an_rxq(text: str) -> None:
     parsed = pmd_rxq.parse(text, "dp")
     assert len(parsed) <= text.count("pmd thread")

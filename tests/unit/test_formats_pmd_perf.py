@@ -147,3 +147,15 @@ def test_a_block_without_a_core_is_left_out(header: str) -> None:
 def test_counts_of_any_size(printed: str, read: int | None) -> None:
     text = f"\npmd thread numa_id 0 core_id 1:\n\n  Iterations: {printed}\n  Rx packets:   7  (-inf Kpps)\n"
     assert pmd_perf.parse(text) == (PmdBlock("", 0, 1, read, None, None, None, 7, None),)
+
+
+@pytest.mark.parametrize("path", REPLIES, ids=name)
+def test_the_iterations_alone_are_those_of_the_whole_reply(path: Path) -> None:
+    text = path.read_text()
+    told = {block.core: block.iterations for block in pmd_perf.parse(text)}
+    assert pmd_perf.parse_iterations(text) == (None if None in told.values() else told)
+
+
+def test_the_iterations_of_two_datapaths_on_one_core_are_left_to_the_whole_reply(version: str) -> None:
+    text = golden(version, "four-polling")
+    assert pmd_perf.parse_iterations(text + text) is None

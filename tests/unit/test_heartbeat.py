@@ -670,7 +670,7 @@ def test_load_based_sleep_is_told_from_60_percent_up_until_below_40() -> None:
     told = []
     for part in (0.0, 0.55, 0.65, 0.55, 0.45, 0.35, 0.45, 0.55, 0.7):
         worker.sleeps = part
-        scene.run(3.0)
+        scene.run(7.0)  # two whole looks, at least
         told.append(scene.state(worker))
     assert told == [ALIVE, ALIVE, SLEEP, SLEEP, SLEEP, ALIVE, ALIVE, ALIVE, SLEEP]
 
@@ -1051,3 +1051,50 @@ def test_naps_shorter_than_the_interval_do_not_add_up_while_the_main_thread_is_s
         scene.run(0.45 * interval)
         worker.run += 20e-6
     assert _verdicts(scene) == []
+
+
+def test_a_nap_takes_nothing_from_what_is_told_of_a_pmd_under_a_silent_main_thread() -> None:
+    scene = Scene(cores=1)
+    worker = scene.workers[0]
+    worker.shows(state="S", wchan="hrtimer_nanosleep", syscall="230", runs=0.0)
+    scene.answers = False
+    told = []
+    for _ in range(40):
+        scene.run(0.3)
+        told.append(scene.pmd(worker).witness)
+        worker.run += 20e-6
+    first = told.index(heartbeat.UNVERIFIED)
+    assert first < 5
+    assert set(told[first:]) == {heartbeat.UNVERIFIED}
+
+
+@pytest.mark.parametrize("interval", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("phase", "later"), [(0.0, 0.02), (0.0, 0.06), (0.0, 0.3), (0.05, 0.9), (0.13, 0.02), (0.13, 0.3)]
+)
+def test_a_stall_before_the_main_thread_falls_silent_is_told_in_its_time(
+    interval: float, phase: float, later: float
+) -> None:
+    """phase: of the stall, against the looks; later: the silence after the stall; both in intervals."""
+    missing, dead = _stalls_before_main(interval, phase, later)
+    assert 1.0 <= missing <= 1.25
+    assert dead <= 1.5
+
+
+def test_a_main_thread_silent_before_a_look_could_show_the_stall_makes_it_one_look_late() -> None:
+    """The look before the silence still showed progress: /proc is read from the first one without an answer on."""
+    missing, _ = _stalls_before_main(1.0, 0.01, 0.2)
+    assert 1.25 < missing <= 1.45
+
+
+def _stalls_before_main(interval: float, phase: float, later: float) -> tuple[float, float]:
+    """When MISSING and DEAD are told, in intervals since the stall."""
+    scene = Scene(cores=2, interval=interval)
+    worker = scene.workers[0]
+    scene.run(phase * interval)
+    begin = scene.now
+    worker.fails(Cause.BLOCKED)
+    scene.run(later * interval)
+    scene.answers = False
+    scene.run(3 * interval)
+    return (scene.when(worker, State.MISSING) - begin) / interval, (scene.when(worker, State.DEAD) - begin) / interval

@@ -194,7 +194,7 @@ def test_an_end_of_the_connection_between_two_questions_is_no_look(questions: Qu
     _converse(questions, server, Kind.COUNTERS, {COUNTERS_OF: PERF})
     server.hang_up()
     assert questions.receive(_at(11.0)).is_empty
-    assert questions.fileno() is None
+    assert questions.awaited[0] is None
     answers, _ = _converse(questions, server, Kind.COUNTERS, {COUNTERS_OF: PERF}, now=12.0)
     assert len(_counters(answers)) == 4
     assert server.connections == 2
