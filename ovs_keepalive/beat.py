@@ -27,6 +27,7 @@ from ovs_keepalive.formats import procfs
 from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
+from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 
 LOOKS = 5  # per interval
 SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
@@ -99,6 +100,7 @@ class Beat:
         self._pace(self._period_of(settings.interval))
         self._process: ProcessId | None = None
         self._questions: Questions | None = None
+        self._log: LogSensor | None = None  # None: vswitchd writes none
         self._seq = self._looks = self._looks_failed = 0
         self._blind_seconds = 0.0
         self._poll = select.poll()
@@ -233,6 +235,10 @@ class Beat:
         if self._questions is not None:
             self._questions.close()
         self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
+        if self._log is not None:
+            self._log.close()
+        path = log_path(found.value, self._proc) if isinstance(found, Seen) else None
+        self._log = LogSensor(path) if path is not None else None
         self._process = process
         self._threads.attach(process)
         self._read_all = self._asked_rxqs = 0.0
@@ -266,7 +272,8 @@ class Beat:
                 return Looks(now, process, ended)
         main = MainLook(self._main_state(process) if silent else "S", silent, questions.answered)
         threads, self._seen = self._seen, None
-        return Looks(now, process, ended, main, threads, *answers)
+        log = self._log.look(now) if self._log is not None and threads is not None else None
+        return Looks(now, process, ended, main, threads, *answers, log=log)
 
     def _look_at_threads(self, now: Moment, anew: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen:
         if anew:

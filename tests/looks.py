@@ -16,6 +16,7 @@ from ovs_keepalive.core.model import (
     Cause,
     CloseLook,
     Ended,
+    LogEvent,
     Looks,
     MainLook,
     Moment,
@@ -142,6 +143,7 @@ class Scene:
     privileged: bool = True  # may read syscall and wchan
     blind: str = ""  # why the counters cannot be read
     rxqs_blind: str = ""  # why the rxqs cannot be read
+    logged: list[LogEvent] = field(default_factory=list)  # by vswitchd, since its log was read
     changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
     registers: list[Register] = field(default_factory=list)  # all that told something new
 
@@ -290,7 +292,10 @@ class Scene:
             return None
         threads, self._seen = self._seen, None
         main = MainLook(self.main_state if silence else "S", silence, self._answered)
-        return Looks(now, process, None, main, threads, counters, rxqs, iterations)
+        log = None
+        if threads is not None and self.logged:
+            log, self.logged = Seen(now, tuple(self.logged)), []
+        return Looks(now, process, None, main, threads, counters, rxqs, iterations, log)
 
     def _look_at_threads(self, now: Moment, process: ProcessId, anew: bool) -> Seen[tuple[ThreadLook, ...]]:
         suspects = heartbeat.suspects(self.register)

@@ -57,6 +57,7 @@ class Moment(NamedTuple):
 
 
 NEVER = Moment(0.0, 0)
+MAIN = "main"  # what OVS calls its main thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,34 @@ class MainLook(NamedTuple):
     answered: bool  # it has answered this daemon at least once
 
 
+class Blocked(NamedTuple):
+    """A thread waits for another one to quiesce. Told after 1 s, and whenever that time has doubled; not when it ends.
+
+    Only `by` main is main held up. `who` main is no news: a main thread that is busy does not quiesce.
+    """
+
+    ms: int  # for which it has waited
+    who: str  # is waited for: "pmd-c01/id:8" as its comm has it, "revalidator5", "main"
+    by: str = MAIN  # waits: "main", "urcu3"
+
+
+class LongPoll(NamedTuple):
+    """A thread was away from its poll loop for a second or more. Told afterwards, never of a PMD."""
+
+    ms: int
+    by: str = MAIN  # "main", "revalidator5"
+
+
+class PmdChanged(NamedTuple):
+    """A PMD was created or destroyed on purpose."""
+
+    core: int
+    created: bool
+
+
+LogEvent = Blocked | LongPoll | PmdChanged
+
+
 class Ended(NamedTuple):
     """The end of a process."""
 
@@ -174,6 +203,7 @@ class Looks:
     counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
     iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
+    log: Seen[tuple[LogEvent, ...]] | NotSeen | None = None
 
 
 # --- what is said ------------------------------------------------------------------------------
@@ -230,6 +260,7 @@ class Vswitchd(NamedTuple):
     witness: str
     culprit: str  # name of the PMD that holds the main thread up; "" for none known
     deadline: float | None  # monotonic; a restart has to be over by then
+    awaited: str = ""  # the thread for which the silent main thread waits, as its log tells
 
 
 class Transition(NamedTuple):

@@ -10,11 +10,14 @@ from collections.abc import Iterable
 
 from ovs_keepalive.core import observe
 from ovs_keepalive.core.model import (
+    MAIN,
+    Blocked,
     Looks,
     MainLook,
     Moment,
     NotSeen,
     Pmd,
+    Seen,
     Settings,
     State,
     Vswitchd,
@@ -46,6 +49,7 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
     main = looks.main
     if main is None:
         return was
+    was = was._replace(awaited=_awaited(looks, was.awaited) if main.silent else "")
     state, witness, culprit = _main(was, main, pmds, settings)
     if state is VswitchdState.RUNNING and keeps_verdicts(was, now) and _awaits_pmds(looks, pmds):
         state, witness = VswitchdState.STARTING, "answers, its PMDs are not registered yet"
@@ -114,12 +118,23 @@ def _main(was: Vswitchd, main: MainLook, pmds: tuple[Pmd, ...], settings: Settin
         stalled = next((pmd.name for pmd in pmds if pmd.state in (State.DEAD, State.GONE)), None)
         if stalled is not None:
             return VswitchdState.HUNG, f"{silence}, while {stalled} is stalled", stalled
+        if was.awaited:
+            witness = f"{silence}, its log: blocked, waiting for {was.awaited} to quiesce"
+            return VswitchdState.HUNG, witness, was.awaited if was.awaited.startswith("pmd-") else ""
     if main.silent >= settings.hung_after:
         return VswitchdState.HUNG, f"no answer for {main.silent:.0f} s", ""
     if was.state is VswitchdState.STOPPED:
         back = VswitchdState.RUNNING if main.answered else VswitchdState.STARTING
         return back, "main thread runs again, no answer yet", ""
     return was.state, was.witness, was.culprit
+
+
+def _awaited(looks: Looks, before: str) -> str:
+    """The thread that main has been waiting for, long enough to be evidence."""
+    if not isinstance(looks.log, Seen):
+        return before
+    told = [event for event in looks.log.value if isinstance(event, Blocked) and event.by == MAIN]
+    return next((event.who for event in reversed(told) if event.ms >= SILENT * 1000), before)
 
 
 def blind(looks: Looks, before: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,6 +144,7 @@ def blind(looks: Looks, before: tuple[str, ...]) -> tuple[str, ...]:
         ("threads", looks.threads),
         ("iterations", looks.counters or looks.iterations),
         ("rxqs", looks.rxqs),
+        ("log", looks.log),
     ):
         if look is None:
             lines += [line for line in before if line.startswith(f"{what}:")]

@@ -118,6 +118,30 @@ def test_spinning_pmd_keeps_its_state_until_main_answers(rounds: Rounds) -> None
     rounds.repeat("main held, then spinning", run)
 
 
+def test_log_names_a_running_pmd_for_which_the_main_thread_waits(rounds: Rounds) -> None:
+    """Nothing in /proc tells this spinning PMD from a healthy one; vswitchd itself writes that it waits for it."""
+
+    def run(laboratory: Laboratory) -> None:
+        sandbox = laboratory.sandbox
+        undo(sandbox)  # what a run before this one left
+        sick, tid = next(iter(sandbox.pmds().items()))
+        with begun(spinning, tid) as injected:
+            add_flow(sandbox)
+            assert_main_is_silent(sandbox)
+            hung = laboratory.wait_for_vswitchd("HUNG", injected.earliest)
+            released = time.monotonic()
+        assert HUNG_AFTER <= hung.at - injected.earliest <= HUNG_AFTER + 1.0 + laboratory.interval
+        assert f"culprit={sick}" in hung.detail["vswitchd"]
+        laboratory.wait_for(sick, "ALIVE", released)
+        laboratory.wait_for_vswitchd("RUNNING", released)
+        laboratory.assert_others_are_well(sick, injected.earliest, UNVERIFIED)
+
+    try:
+        rounds.repeat("spinning, then add-flow", run)
+    finally:
+        undo(rounds.laboratory.sandbox)
+
+
 # --- what is done to it ----------------------------------------------------------------------------
 
 
@@ -158,10 +182,12 @@ def undo(sandbox: Sandbox) -> None:
 
 
 def assert_main_is_silent(sandbox: Sandbox) -> None:
-    """A question of our own finds no answer."""
+    """A question of our own finds no answer; main may still answer one before it begins to wait."""
     control = sandbox.dir / f"ovs-vswitchd.{sandbox.vswitchd_pid}.ctl"
     with pytest.raises(TimeoutError):
-        request(control, "version", [], 1.0)
+        for _ in range(5):
+            request(control, "version", [], 1.0)
+            time.sleep(0.02)
 
 
 def assert_last_seen_stood_still(laboratory: Laboratory, begin: float, end: float) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ovs_keepalive.core import cause, heartbeat
 from ovs_keepalive.core.model import (
+    Blocked,
     Cause,
     CloseLook,
     Ended,
@@ -946,6 +947,34 @@ def test_a_main_thread_that_waits_for_a_stalled_pmd_names_it() -> None:
     culprit.recovers()
     scene.run(2.0)
     assert scene.register.vswitchd.culprit == ""
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "culprit"),
+    [
+        (Blocked(4001, "pmd-c01/id:7"), VswitchdState.HUNG, "pmd-c01/id:7"),
+        (Blocked(8000, "revalidator5"), VswitchdState.HUNG, ""),  # no PMD
+        (Blocked(2000, "pmd-c01/id:7"), VswitchdState.RUNNING, ""),  # a healthy one that got no CPU had 1039 ms
+        (Blocked(8000, "pmd-c01/id:7", "urcu3"), VswitchdState.RUNNING, ""),  # main waits for nobody
+    ],
+)
+def test_the_log_of_a_silent_main_thread_tells_for_whom_it_waits(
+    event: Blocked, state: VswitchdState, culprit: str
+) -> None:
+    scene = Scene()
+    scene.answers, scene.main_state = False, "S"
+    scene.run(4.1)
+    scene.logged.append(event)
+    scene.run(2.0)
+    vswitchd = scene.register.vswitchd
+    assert (vswitchd.state, vswitchd.culprit) == (state, culprit)
+    assert (event.who in vswitchd.witness) is (state is VswitchdState.HUNG)
+    scene.answers = True
+    scene.run(2.0)
+    assert (scene.vswitchd(), scene.register.vswitchd.culprit) == (VswitchdState.RUNNING, "")
+    scene.answers = False
+    scene.run(10.0)
+    assert scene.vswitchd() is VswitchdState.RUNNING  # what was logged of another silence is no evidence now
 
 
 def test_a_pmd_that_starves_a_busy_main_thread_is_not_told_as_stalled() -> None:
