@@ -10,13 +10,14 @@ import threading
 import time
 from pathlib import Path
 
-from ovs_keepalive.core import heartbeat, vswitchd
+from ovs_keepalive.core import heartbeat, others, vswitchd
 from ovs_keepalive.core.model import (
     Ended,
     Looks,
     MainLook,
     Moment,
     NotSeen,
+    Others,
     ProcessId,
     Seen,
     Settings,
@@ -31,6 +32,8 @@ from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 
 LOOKS = 5  # per interval
 SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
+OTHERS = 10.0  # seconds between two looks at threads that are no PMDs …
+OTHERS_SILENT = 1.0  # … while the main thread is silent
 WHOLE = 3.0  # seconds; between two looks that bring everything, while nothing but progress is seen
 LATE = 0.01  # seconds; a tick later than this was blind time of the daemon itself
 
@@ -79,6 +82,8 @@ class Beat:
     _restless: bool  # something else than progress was seen: the next look has to
     _read_all: float  # the last look at which every thread was read anew
     _asked_rxqs: float
+    _read_others: float
+    _others: Others
     _seen: Seen[tuple[ThreadLook, ...]] | NotSeen | None  # threads looked at, to be judged with the next answer
     _soon: float  # when a fresh look could move a state
     _posted: float
@@ -241,7 +246,8 @@ class Beat:
         self._log = LogSensor(path) if path is not None else None
         self._process = process
         self._threads.attach(process)
-        self._read_all = self._asked_rxqs = 0.0
+        self._read_all = self._asked_rxqs = self._read_others = 0.0
+        self._others = Others()
         self._seen = None
         return True
 
@@ -272,7 +278,13 @@ class Beat:
                 return Looks(now, process, ended)
         main = MainLook(self._main_state(process) if silent else "S", silent, questions.answered)
         threads, self._seen = self._seen, None
-        log = self._log.look(now) if self._log is not None and threads is not None else None
+        if threads is None:
+            return Looks(now, process, ended, main, None, *answers)
+        log = self._log.look(now) if self._log is not None else None
+        if now.mono - self._read_others >= (OTHERS_SILENT if silent else OTHERS) - self._period / 2:
+            self._read_others = now.mono
+            seen = self._threads.others(now)
+            self._others = others.judge(self._others, seen, bool(self._register.pmds)) if seen else Others()
         return Looks(now, process, ended, main, threads, *answers, log=log)
 
     def _look_at_threads(self, now: Moment, anew: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen:
@@ -296,7 +308,8 @@ class Beat:
         """Start to watch afresh."""
         self._register, self._blind, self._told = heartbeat.EMPTY, (), ()
         self._enabled_at, self._next_tick = now, now.mono
-        self._last_look = self._read_all = self._asked_rxqs = self._posted = 0.0
+        self._last_look = self._read_all = self._asked_rxqs = self._read_others = self._posted = 0.0
+        self._others = Others()
         self._soon, self._seen = math.inf, None
         self._wholly = self._restless = True
 
@@ -346,6 +359,7 @@ class Beat:
                 vswitchd=register.vswitchd,
                 pmds=tuple(sorted(register.pmds.values(), key=lambda pmd: (pmd.core, pmd.id.tid))),
                 history=register.history,
+                others=self._others,
                 blind=self._blind,
                 look_cost=self._questions.cost if self._questions is not None else 0.0,
                 blind_seconds=self._blind_seconds,

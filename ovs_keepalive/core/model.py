@@ -118,6 +118,14 @@ class ThreadLook(NamedTuple):
     close: CloseLook | None = None
 
 
+class OtherThread(NamedTuple):
+    """A thread of vswitchd that is no PMD, nor its main thread."""
+
+    id: ThreadId
+    name: str  # comm: handler3, revalidator5, urcu4, ct_clean2, …
+    state: str  # one letter
+
+
 class PmdBlock(NamedTuple):
     """One PMD of dpif-netdev/pmd-perf-show. A field that was not printed, or not read, is None."""
 
@@ -263,6 +271,20 @@ class Vswitchd(NamedTuple):
     awaited: str = ""  # the thread for which the silent main thread waits, as its log tells
 
 
+class Other(NamedTuple):
+    """One of vswitchd's other threads, and since when it has been seen in its state at each look."""
+
+    thread: OtherThread
+    since: Moment
+
+
+class Others(NamedTuple):
+    """vswitchd's other threads at the newest look at them, by name."""
+
+    threads: tuple[Other, ...] = ()
+    gone: tuple[tuple[str, Moment], ...] = ()  # kinds of which none is left, since then
+
+
 class Transition(NamedTuple):
     """A line of history: who, from, to, why."""
 
@@ -297,6 +319,7 @@ class Snapshot:
     vswitchd: Vswitchd
     pmds: tuple[Pmd, ...]  # in the order of their cores, UNUSED ones too
     history: tuple[Transition, ...]  # newest last
+    others: Others
     blind: tuple[str, ...]  # what cannot be seen now, and why
     look_cost: float  # seconds of the main thread that one look takes, at most
     blind_seconds: float  # the daemon's own blind time since it began

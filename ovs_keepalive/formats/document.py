@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovs_keepalive.core import others
 from ovs_keepalive.core.model import NEVER, Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
@@ -27,6 +28,11 @@ def node(snapshot: Snapshot, now: Moment, facts: dict[str, str]) -> dict[str, An
             "silent_ms": round(vswitchd.silent * 1000),
             "witness": vswitchd.witness,
             "culprit": vswitchd.culprit or None,
+            "threads": [
+                {"name": thread.name, "tid": thread.id.tid, "state": thread.state, "since": since.wall_ms}
+                for thread, since in snapshot.others.threads
+            ],
+            "warnings": list(others.warnings(snapshot.others, snapshot.at)),
         },
         "pmds": [pmd_document(pmd, now) for pmd in snapshot.pmds],
         "blind": list(snapshot.blind),

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ovs_keepalive.core import others
 from ovs_keepalive.core.model import Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
 from ovs_keepalive.formats.plain import one_line
 
@@ -158,6 +160,10 @@ def explain_vswitchd(snapshot: Snapshot) -> str:
     if vswitchd.culprit:
         lines.append(f"{vswitchd.culprit} holds it up.")
     lines.append(f"Its PMD threads: {tally(snapshot.pmds)}.")
+    if snapshot.others.threads:
+        kinds = Counter(others.kind(other.thread.name) for other in snapshot.others.threads)
+        lines.append(f"Its other threads: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
+    lines += [f"Warning: {warning}." for warning in others.warnings(snapshot.others, snapshot.at)]
     lines += [f"Blind: {why}." for why in snapshot.blind]
     return _answer([ENABLED, *lines])
 

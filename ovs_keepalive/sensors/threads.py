@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ovs_keepalive.core.model import CloseLook, Moment, NotSeen, ProcessId, Seen, ThreadId, ThreadLook
+from ovs_keepalive.core.model import CloseLook, Moment, NotSeen, OtherThread, ProcessId, Seen, ThreadId, ThreadLook
 from ovs_keepalive.formats import procfs
 
 STATUS = 10.0  # seconds; `status` is a costly file and is read again after this time, or on suspicion
@@ -80,6 +80,29 @@ class ThreadSensor:
             if look is not None:
                 looks.append(look)
         return Seen(now, tuple(looks))
+
+    def others(self, now: Moment) -> Seen[tuple[OtherThread, ...]] | None:
+        """The threads that are neither PMDs nor the main thread, as of the last look; None without a process."""
+        process = self._process
+        if process is None:
+            return None
+        stats = {}
+        for tid in self._others:
+            try:
+                stats[tid] = procfs.parse_stat((self._root / str(tid) / "stat").read_text(errors="replace"))
+            except (OSError, ValueError):  # it ended while we looked
+                continue
+        main = stats.pop(process.pid, None)
+        # One that still carries its parent's name has just begun: the next look tells what it is.
+        named = {tid: stat for tid, stat in stats.items() if main is None or stat.name != main.name}
+        return Seen(
+            now,
+            tuple(
+                OtherThread(ThreadId(process, tid, stat.start), stat.name, stat.state)
+                for tid, stat in named.items()
+                if procfs.pmd_core(stat.name) is None
+            ),
+        )
 
     def _one(self, process: ProcessId, tid: int, now: Moment, anew: bool, suspect: bool) -> ThreadLook | None:
         thread = self._threads.get(tid)
