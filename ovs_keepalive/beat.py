@@ -25,6 +25,7 @@ from ovs_keepalive.core.model import (
     ThreadLook,
 )
 from ovs_keepalive.formats import procfs
+from ovs_keepalive.sensors.core_users import CoreUsers
 from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
@@ -96,6 +97,7 @@ class Beat:
         self._who = who
         self._proc = proc
         self._threads = ThreadSensor(proc)
+        self._core_users = CoreUsers(proc)
         self._slot = slot
         self._settings = self._wanted = settings
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -119,6 +121,7 @@ class Beat:
     def stop(self) -> None:
         """End the thread, at the latest after one look."""
         self._stopping = True
+        self._core_users.close()
         os.eventfd_write(self._wake, 1)
         if self._thread.is_alive():
             self._thread.join(timeout=2.0)
@@ -203,11 +206,16 @@ class Beat:
         if self._process is not None and (self._blind or not steady):
             self._blind = vswitchd.blind(looks, self._blind)
         self._restless = self._soon < math.inf or not (self._wholly or steady)
-        if steady:
-            return
-        rested = (
-            now.mono - self._asked_rxqs >= self._period / 2
-        )  # an answer that does not come is not asked for in a loop
+        if not steady:
+            self._ask_more(now)
+
+    def _ask_more(self, now: Moment) -> None:
+        """What the looks so far have raised: who has a CPU, and which rxqs there are."""
+        if starved := heartbeat.starved(self._register, self._effective):
+            self._core_users.ask(starved)
+            self._restless = True
+        # An answer that does not come is not asked for in a loop.
+        rested = now.mono - self._asked_rxqs >= self._period / 2
         if self._questions is not None and rested and heartbeat.wants_rxqs(self._register, self._effective, now.mono):
             if not self._questions.busy:
                 self._asked_rxqs = now.mono
@@ -285,7 +293,7 @@ class Beat:
             self._read_others = now.mono
             seen = self._threads.others(now)
             self._others = others.judge(self._others, seen, bool(self._register.pmds)) if seen else Others()
-        return Looks(now, process, ended, main, threads, *answers, log=log)
+        return Looks(now, process, ended, main, threads, *answers, log=log, core_users=self._core_users.take())
 
     def _look_at_threads(self, now: Moment, anew: bool) -> Seen[tuple[ThreadLook, ...]] | NotSeen:
         if anew:

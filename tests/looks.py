@@ -76,12 +76,14 @@ class Worker:
     rate: float = 100_000.0  # iterations a second
     state: str = "R"
     runs: float = 0.9  # part of the time
+    waits: float = 0.0  # part of the time, for a CPU
     wchan: str = "0"
     syscall: str = "running"
     tracer: str = ""
     iterations: float = 0.0
     slept: float = 0.0
     run: float = 0.0  # seconds
+    wait: float = 0.0  # seconds
 
     @property
     def id(self) -> ThreadId:
@@ -117,6 +119,7 @@ class Worker:
             self.iterations += self.rate * seconds
             self.slept += self.rate * seconds * self.sleeps
         self.run += self.runs * seconds
+        self.wait += self.waits * seconds
 
 
 class Change(NamedTuple):
@@ -144,6 +147,7 @@ class Scene:
     privileged: bool = True  # may read syscall and wchan
     blind: str = ""  # why the counters cannot be read
     rxqs_blind: str = ""  # why the rxqs cannot be read
+    hog: str = "on CPU 3 ran python3 (pid 77)"  # who has the CPU of a starved PMD
     logged: list[LogEvent] = field(default_factory=list)  # by vswitchd, since its log was read
     changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
     registers: list[Register] = field(default_factory=list)  # all that told something new
@@ -154,6 +158,7 @@ class Scene:
         self._soon = math.inf
         self._asked: tuple[str, float] | None = None
         self._wholly = self._restless = True
+        self._hogs: dict[ThreadId, str] | None = None
         self._answered = self._other = False
         self._ended: Ended | None = None
         self._seen: Seen[tuple[ThreadLook, ...]] | None = None
@@ -245,6 +250,8 @@ class Scene:
         self._restless = self._soon < math.inf or not (self._wholly or steady)
         if steady:
             return
+        if starved := heartbeat.starved(self.register, self.interval):
+            self._hogs, self._restless = dict.fromkeys(starved, self.hog), True
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
         if wants and heartbeat.wants_rxqs(self.register, self.interval, self.now):
             self._asked = ("rxqs", self.now)
@@ -296,7 +303,10 @@ class Scene:
         log = None
         if threads is not None and self.logged:
             log, self.logged = Seen(now, tuple(self.logged)), []
-        return Looks(now, process, None, main, threads, counters, rxqs, iterations, log)
+        hogs = None
+        if threads is not None:
+            hogs, self._hogs = self._hogs, None
+        return Looks(now, process, None, main, threads, counters, rxqs, iterations, log, hogs)
 
     def _look_at_threads(self, now: Moment, process: ProcessId, anew: bool) -> Seen[tuple[ThreadLook, ...]]:
         suspects = heartbeat.suspects(self.register)
@@ -320,7 +330,7 @@ class Scene:
                 core=worker.core,
                 state=worker.state,
                 run_ns=round(worker.run * 1e9),
-                wait_ns=0,
+                wait_ns=round(worker.wait * 1e9),
                 cpus=frozenset({worker.core}),
                 voluntary=0,
                 involuntary=0,
@@ -459,6 +469,7 @@ def pmd(core: int = 3, number: int = 8, **fields: Any) -> Pmd:
         mark=None,
         mark_look=look,
         shares=None,
+        starved_from=0.0,
         misses=0,
         longest=0.0,
     )

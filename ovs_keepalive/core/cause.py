@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ovs_keepalive.core.model import Cause, CloseLook, ThreadLook
+from ovs_keepalive.core.model import Cause, CloseLook, Shares, ThreadLook
 
 # Below this part of wall time a thread cannot be said to run (fair_server leaves a starved one 5 %).
 RUNS = 0.05
@@ -25,6 +25,14 @@ class Verdict(NamedTuple):
 
     cause: Cause
     witness: str
+
+
+WELL = Verdict(Cause.NONE, "")
+
+
+def of_starved(shares: Shares, user: str) -> Verdict:
+    """Of a thread that makes progress and waits for its CPU. user: who has it, in words."""
+    return Verdict(Cause.STARVED, f"runs {shares.run or 0:.0%} and waits {shares.wait or 0:.0%} of the time, {user}")
 
 
 def of_thread(base: ThreadLook, look: ThreadLook) -> Verdict:

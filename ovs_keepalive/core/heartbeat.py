@@ -36,6 +36,7 @@ from ovs_keepalive.core.model import (
 HISTORY = 500  # transitions kept
 CONFIRM = 0.1  # intervals between MISSING and the look that confirms DEAD
 GONE_AFTER = 3.0  # intervals
+STARVED_AFTER = 3.0  # intervals
 ASLEEP_FROM, AWAKE_BELOW = 0.6, 0.4  # sleep iterations / iterations
 UNVERIFIED = "run-time (unverified)"
 RXQS_AGE = 5.0  # seconds after which an rxq list is asked for again
@@ -118,7 +119,8 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
             sight = Sight.ENDED
         if seen is not None:
             unverified = seen.quiet < interval / 2 and min(view.silent, looks.now.mono - seen.progress.mono) >= interval
-            pmds[seen.id] = _move(seen, sight, looks.now, unverified)
+            user = None if looks.core_users is None else looks.core_users.get(seen.id)
+            pmds[seen.id] = _move(seen, sight, looks.now, _while_well(seen, unverified, user))
     pmds, process = _hand_over(pmds, process, looks.now, settings)
     news = tuple(_transitions(register, pmds, process, looks.now))
     history = (register.history + news)[-HISTORY:] if news else register.history
@@ -154,6 +156,19 @@ def next_look(register: Register, interval: float) -> float:
         elif pmd.state is not State.GONE:
             times.append(pmd.compared + interval - pmd.quiet)
     return min(times, default=math.inf)
+
+
+def starved(register: Register, interval: float) -> frozenset[ThreadId]:
+    """PMDs that have waited for a CPU for three intervals, and of which it is not told yet who has it."""
+    return frozenset(
+        pmd.id
+        for pmd in register.pmds.values()
+        if pmd.starved_from
+        and pmd.cause is Cause.NONE
+        and pmd.state in (State.ALIVE, State.SLEEP)
+        # The newest look came a little early, as any may.
+        and pmd.mark_look.at - pmd.starved_from >= 0.95 * STARVED_AFTER * interval
+    )
 
 
 def suspects(register: Register) -> frozenset[int]:
@@ -197,9 +212,23 @@ def _asleep(pmd: Pmd) -> bool:
     return pmd.shares.sleep >= (AWAKE_BELOW if pmd.state is State.SLEEP else ASLEEP_FROM)
 
 
-def _move(pmd: Pmd, sight: Sight, now: Moment, unverified: bool) -> Pmd:
+def _while_well(pmd: Pmd, unverified: bool, user: str | None) -> cause.Verdict:
+    """What is told of it as long as it is well. user: who has its CPU, if that has just been found out."""
+    if pmd.state is State.UNUSED:
+        return cause.WELL
+    if unverified:
+        # Nobody can tell whether it makes progress: it keeps its state, and this is all that speaks for it.
+        return cause.Verdict(Cause.NONE, UNVERIFIED)
+    if pmd.starved_from and pmd.cause is Cause.STARVED and pmd.state in WELL:
+        return cause.Verdict(pmd.cause, pmd.witness)
+    if pmd.starved_from and user is not None and pmd.shares is not None:
+        return cause.of_starved(pmd.shares, user)
+    return cause.WELL
+
+
+def _move(pmd: Pmd, sight: Sight, now: Moment, while_well: cause.Verdict) -> Pmd:
     state = TABLE[sight][pmd.state]
-    verdict = _verdict(pmd, state, sight, unverified)
+    verdict = while_well if state in WELL else _verdict(pmd, sight)
     if verdict != (pmd.cause, pmd.witness):
         since = now if verdict.cause is not pmd.cause else pmd.cause_since
         pmd = pmd._replace(cause=verdict.cause, cause_since=since, witness=verdict.witness)
@@ -209,11 +238,10 @@ def _move(pmd: Pmd, sight: Sight, now: Moment, unverified: bool) -> Pmd:
     return pmd._replace(state=state, since=now, misses=pmd.misses + missed)
 
 
-def _verdict(pmd: Pmd, state: State, sight: Sight, unverified: bool) -> cause.Verdict:
-    if state in WELL:
-        # Nobody can tell whether it makes progress: it keeps its state, and this is all that speaks for it.
-        return cause.Verdict(Cause.NONE, UNVERIFIED if unverified and state is not State.UNUSED else "")
-    if pmd.cause not in (Cause.NONE, Cause.UNKNOWN) or sight is Sight.QUIET:
+def _verdict(pmd: Pmd, sight: Sight) -> cause.Verdict:
+    """The cause of a state that is bad: the one found first stays."""
+    known = pmd.state not in WELL and pmd.cause not in (Cause.NONE, Cause.UNKNOWN)
+    if known or sight is Sight.QUIET:
         return cause.Verdict(pmd.cause, pmd.witness)
     if sight is Sight.ENDED:
         return cause.Verdict(Cause.PROCESS_GONE, "the ovs-vswitchd process ended")

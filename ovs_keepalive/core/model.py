@@ -212,6 +212,7 @@ class Looks:
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
     iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
     log: Seen[tuple[LogEvent, ...]] | NotSeen | None = None
+    core_users: Mapping[ThreadId, str] | None = None  # who runs on the CPUs of these threads, in words
 
 
 # --- what is said ------------------------------------------------------------------------------
@@ -253,6 +254,7 @@ class Pmd(NamedTuple):
     mark: Seen[PmdBlock] | None  # where the window of the shares began …
     mark_look: ThreadLook  # … and that of its run time
     shares: Shares | None
+    starved_from: float  # monotonic; begin of the first of the windows in which it waited for a CPU; 0.0: it does not
     misses: int  # times it left ALIVE or SLEEP for MISSING, DEAD or GONE
     longest: float  # seconds; the longest silence that ended
 

@@ -23,6 +23,15 @@ from ovs_keepalive.core.model import (
     ThreadLook,
 )
 
+
+class Starved(NamedTuple):
+    """Below `run` and above `wait`, parts of wall time, a PMD is starved."""
+
+    run: float
+    wait: float
+
+
+STARVED_FROM, STARVED_UNTIL = Starved(0.5, 0.25), Starved(0.6, 0.15)
 WINDOW = 0.95  # seconds; shares are computed over 1 s at least, less what a reply may come sooner
 
 
@@ -164,6 +173,7 @@ def new(thread: ThreadLook, at: Moment) -> Pmd:
         mark=None,
         mark_look=thread,
         shares=None,
+        starved_from=0.0,
         misses=0,
         longest=0.0,
     )
@@ -231,6 +241,9 @@ def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | Non
         gap = max(0.0, min(at.mono - pmd.compared, view.longest_gap))
         return pmd._replace(quiet=pmd.quiet + gap, compared=max(at.mono, pmd.compared), still=0.0)
     shares, mark, mark_look = _window(pmd, Seen(at, block))
+    starved_from = pmd.starved_from
+    if mark_look is not pmd.mark_look and shares is not None:
+        starved_from = (pmd.starved_from or pmd.mark_look.at) if _waits(pmd, shares) else 0.0
     return pmd._replace(
         iterations=block.iterations,
         progress=at,
@@ -239,9 +252,19 @@ def _counters(pmd: Pmd, blocks: Mapping[int, PmdBlock], view: View) -> Pmd | Non
         still=0.0,
         longest=max(pmd.longest, pmd.quiet),
         shares=shares,
+        starved_from=starved_from,
         mark=mark,
         mark_look=mark_look,
     )
+
+
+def _waits(pmd: Pmd, shares: Shares) -> bool:
+    """Whether something else has the CPU that it could use: with hysteresis, for load comes and goes."""
+    if shares.run is None or shares.wait is None:
+        return False
+    if pmd.starved_from:
+        return shares.run < STARVED_UNTIL.run and shares.wait > STARVED_UNTIL.wait
+    return shares.run < STARVED_FROM.run and shares.wait > STARVED_FROM.wait
 
 
 def _rxqs(pmd: Pmd, rxqs: Mapping[int, PmdRxqs], at: float) -> Pmd | None:

@@ -51,6 +51,14 @@ def parse_stat(text: str) -> Stat:
     return Stat(name, fields[0], start, flags, utime, stime)
 
 
+def last_cpu(text: str) -> int:
+    """Field 39 of `stat`: the CPU on which the thread runs, or ran last."""
+    try:
+        return int(text.rpartition(")")[2].split()[36])
+    except (ValueError, IndexError):
+        raise _unreadable("stat", text) from None
+
+
 def parse_schedstat(text: str) -> tuple[int, int]:
     """Nanoseconds on a CPU, and nanoseconds runnable without one."""
     # 501485774 578871461 215180

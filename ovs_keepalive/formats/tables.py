@@ -135,6 +135,11 @@ def explain_pmd(snapshot: Snapshot, pmd: Pmd) -> str:
     elif pmd.state in (State.ALIVE, State.SLEEP):
         slept = " and sleeps between its iterations" if pmd.state is State.SLEEP else ""
         lines = [f"{name} is {pmd.state}: it finishes iterations{slept}.", served]
+        if pmd.cause is Cause.STARVED:
+            lines.append(
+                f"Warning: it is starved, it {pmd.witness}. Keep everything else off its core (isolcpus, cpusets), or "
+                "give it another one (other_config:pmd-cpu-mask)."
+            )
     else:
         silence = pmd.quiet if pmd.cause not in (Cause.EXITED, Cause.PROCESS_GONE) else None
         how_long = f" for {silence:.1f} s" if silence else ""

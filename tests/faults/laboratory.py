@@ -178,7 +178,7 @@ class Laboratory:
             len(names) == 2
             and set(last.keepalive) == names
             and {last.state(name) for name in names} <= {"ALIVE", "SLEEP"}
-            and not names & set(last.detail)
+            and {cause_of(last.detail[name]) for name in names & set(last.detail)} <= {"starved"}
             and last.detail["vswitchd"].startswith("RUNNING;")
             and "silent=" not in last.detail["vswitchd"]
         )

@@ -15,7 +15,14 @@ from ovs_keepalive.formats.procfs import Stat
 
 KERNELS = sorted((Path(__file__).parents[1] / "golden").glob("linux-*"))
 TEXTS = [path.read_text() for kernel in KERNELS for path in sorted(kernel.glob("*/*"))]
-PARSERS = [procfs.parse_stat, procfs.parse_schedstat, procfs.parse_status, procfs.parse_cpu_list, procfs.syscall_number]
+PARSERS = [
+    procfs.parse_stat,
+    procfs.last_cpu,
+    procfs.parse_schedstat,
+    procfs.parse_status,
+    procfs.parse_cpu_list,
+    procfs.syscall_number,
+]
 
 counts = st.integers(0, 2**64 - 1)
 comms = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=15)

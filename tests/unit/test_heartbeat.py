@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from ovs_keepalive.core.model import (
     VswitchdState,
 )
 from ovs_keepalive.formats import column
-from tests.looks import BAD, FAULTS, FIRST, SECOND, SETTINGS, Scene, pmd, running, thread
+from tests.looks import BAD, FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, Scene, pmd, running, thread
 
 ALIVE, SLEEP, MISSING, DEAD, GONE, UNUSED = (
     State.ALIVE,
@@ -1127,3 +1128,78 @@ def _stalls_before_main(interval: float, phase: float, later: float) -> tuple[fl
     scene.answers = False
     scene.run(3 * interval)
     return (scene.when(worker, State.MISSING) - begin) / interval, (scene.when(worker, State.DEAD) - begin) / interval
+
+
+# --- starved, and ALIVE ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", [0.1, 1.0, 5.0])
+def test_a_pmd_that_waits_for_its_cpu_is_alive_and_who_has_it_is_told(interval: float) -> None:
+    scene = Scene(cores=2, interval=interval)
+    worker, other = scene.workers
+    begin = scene.now
+    worker.shows(runs=0.05, waits=0.95)
+    scene.run(3 * interval + 7.0)
+    told = scene.pmd(worker)
+    assert (told.state, told.cause) == (ALIVE, Cause.STARVED)
+    assert told.cause_since.mono - begin >= 2.8 * interval
+    assert re.fullmatch(r"runs \d+% and waits \d+% of the time, on CPU 3 ran python3 \(pid 77\)", told.witness)
+    assert f"cause=starved;since={told.cause_since.wall_ms};" in column.detail(scene.snapshot, "1", 2)[worker.name]
+    assert scene.pmd(other).cause is Cause.NONE
+    scene.run(20.0)
+    assert scene.pmd(worker).witness == told.witness  # no number in it changes while the cause stays
+    assert _verdicts(scene) == []
+    worker.shows(**HEALTHY, waits=0.1)
+    scene.run(8.0)
+    assert (scene.pmd(worker).cause, scene.pmd(worker).witness) == (Cause.NONE, "")
+
+
+def test_starvation_comes_and_goes_with_hysteresis() -> None:
+    scene = Scene(cores=1)
+    worker = scene.workers[0]
+    told = []
+    for runs, waits in (
+        (0.55, 0.40),
+        (0.45, 0.20),
+        (0.45, 0.40),
+        (0.55, 0.20),
+        (0.65, 0.30),
+        (0.55, 0.40),
+        (0.45, 0.30),
+    ):
+        worker.shows(runs=runs, waits=waits)
+        scene.run(12.0)
+        told.append(scene.pmd(worker).cause is Cause.STARVED)
+    assert told == [False, False, True, True, False, False, True]
+
+
+def test_a_pmd_that_sleeps_is_not_starved() -> None:
+    scene = Scene(cores=1)
+    scene.workers[0].shows(state="S", sleeps=0.9, runs=0.05, waits=0.05)
+    scene.run(20.0)
+    assert (scene.state(scene.workers[0]), scene.pmd(scene.workers[0]).cause) == (State.SLEEP, Cause.NONE)
+
+
+def test_a_starved_pmd_that_stalls_gets_the_cause_of_its_stall() -> None:
+    scene = Scene(cores=1)
+    worker = scene.workers[0]
+    worker.shows(runs=0.05, waits=0.95)
+    scene.run(10.0)
+    assert scene.pmd(worker).cause is Cause.STARVED
+    worker.waits = 0.0
+    worker.fails(Cause.TRACED)
+    scene.run(2.0)
+    assert (scene.state(worker), scene.pmd(worker).cause) == (State.DEAD, Cause.TRACED)
+
+
+def test_a_starved_pmd_is_unverified_while_the_main_thread_is_silent() -> None:
+    scene = Scene(cores=1)
+    worker = scene.workers[0]
+    worker.shows(runs=0.05, waits=0.95)
+    scene.run(10.0)
+    scene.answers = False
+    scene.run(3.0)
+    assert (scene.pmd(worker).cause, scene.pmd(worker).witness) == (Cause.NONE, heartbeat.UNVERIFIED)
+    scene.answers = True
+    scene.run(8.0)
+    assert scene.pmd(worker).cause is Cause.STARVED

@@ -224,6 +224,14 @@ def test_a_bad_pmd_is_explained_with_evidence_silence_and_the_ports_it_serves() 
     assert f"perf record -e cpu-clock -F 199 -g -t {stalled.id.tid} -- sleep 2" in text
 
 
+def test_a_starved_pmd_is_explained_as_alive_with_who_has_its_cpu_and_what_to_do() -> None:
+    witness = "runs 5% and waits 95% of the time, on CPU 3 ran stress-ng (pid 77)"
+    told = tables.explain_pmd(snapshot(), pmd(cause=Cause.STARVED, witness=witness))
+    assert "is ALIVE: it finishes iterations." in told
+    assert f"Warning: it is starved, it {witness}." in told
+    assert "pmd-cpu-mask" in told
+
+
 def test_an_exited_thread_is_explained_without_things_to_collect_from_it() -> None:
     exited = pmd(state=State.GONE, cause=Cause.EXITED, witness="the thread is gone", quiet=2.5)
     text = tables.explain_pmd(snapshot([exited]), exited)
