@@ -86,6 +86,13 @@ def leash() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
 
 
+def as_user(uid: int) -> list[str]:
+    """What to put before a command that another user is to run; nothing for root. It dies with us too."""
+    # The kernel forgets the leash when a process changes its user: this one is put on afterwards.
+    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig", "KILL", "--"]
+    return become if uid else []
+
+
 def tracer(tid: int) -> int:
     """Pid of the process that traces a thread; 0 for none, or for a thread that is no more."""
     try:

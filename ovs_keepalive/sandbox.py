@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ovs_keepalive.ptrace import is_holder, leash, tracer
+from ovs_keepalive.ptrace import as_user, is_holder, leash, tracer
 
 PREFIX = "ovs-keepalive-sandbox."
 DIRECTORIES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
@@ -236,11 +236,13 @@ class Sandbox:
         """The process id of ovs-vswitchd."""
         return self._process("ovs-vswitchd").pid
 
-    def start_daemon(self, *args: str, config: Mapping[str, object] | None = None, wait: bool = True) -> int:
-        """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers on its control socket."""
+    def start_daemon(
+        self, *args: str, config: Mapping[str, object] | None = None, wait: bool = True, user: int = 0
+    ) -> int:
+        """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers; user: another uid than ours."""
         path = self.dir / "config.yaml"
         path.write_text(json.dumps({"schema": "auto", "max-main-share": 10, **(config or {})}))  # JSON is YAML
-        argv = [sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path), *args]
+        argv = [*as_user(user), sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path), *args]
         pid = self._leashed("ovs-keepalive", argv, self.env)
         if wait:
             control = self.dir / f"ovs-keepalive.{pid}.ctl"

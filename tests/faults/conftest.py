@@ -31,8 +31,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="module")
 def laboratory(request: pytest.FixtureRequest) -> Iterator[Laboratory]:
-    """The file's own; MAX_SLEEP in it says how long an idle PMD sleeps (0: it spins)."""
-    laboratory = Laboratory(getattr(request.module, "MAX_SLEEP", NAP))
+    """The file's own; MAX_SLEEP in it says how long an idle PMD sleeps (0: it spins), USER as whom the daemon runs."""
+    laboratory = Laboratory(getattr(request.module, "MAX_SLEEP", NAP), getattr(request.module, "USER", 0))
     yield laboratory
     laboratory.close()
 

@@ -7,6 +7,8 @@ import itertools
 import random
 import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from ovs_keepalive.formats import column
+from ovs_keepalive.ptrace import as_user
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
 from tests.conftest import cannot
 from tests.lab import LOST, Injected, Ticker, own_blind
@@ -58,11 +61,12 @@ class Course(NamedTuple):
 class Laboratory:
     """Two PMD threads that sleep a millisecond at a time, watched, and a subscriber."""
 
-    def __init__(self, max_sleep: int = NAP) -> None:
+    def __init__(self, max_sleep: int = NAP, user: int = 0) -> None:
+        """max_sleep: microseconds that an idle PMD rests; user: the uid that the daemon runs as, 0 for root."""
         if reason := missing():
             cannot(reason)
         self.interval = 0.5  # seconds
-        self._max_sleep = max_sleep
+        self._max_sleep, self._user = max_sleep, user
         self._stack = ExitStack()
         self._start()
 
@@ -166,7 +170,9 @@ class Laboratory:
         with ExitStack() as stack:
             self.sandbox = stack.enter_context(Sandbox(pmds=2, max_sleep=self._max_sleep))
             self.sandbox.settings(enable_keepalive=True, keepalive_interval=500)
-            self.sandbox.start_daemon(config={"max-main-share": 50})
+            if self._user:
+                may_be_used(self.sandbox, self._user)
+            self.sandbox.start_daemon(config={"max-main-share": 50}, user=self._user)
             wait(lambda: len(self.sandbox.column()) == 2, "2 PMDs in the column", 15)
             self.subscriber = stack.enter_context(Subscriber(self.sandbox.remote))
             wait(lambda: self.subscriber.updates, "the subscriber's first update", 5)
@@ -182,6 +188,15 @@ class Laboratory:
             and last.detail["vswitchd"].startswith("RUNNING;")
             and "silent=" not in last.detail["vswitchd"]
         )
+
+
+def may_be_used(sandbox: Sandbox, user: int) -> None:
+    """Let anybody connect to the two sockets, and write in OVS_RUNDIR: all that the daemon needs."""
+    argv = [*as_user(user), sys.executable, "-c", "import ovs_keepalive"]
+    if subprocess.run(argv, capture_output=True, check=False).returncode:
+        pytest.skip(f"uid {user} may not read this checkout or its Python: clone it where everybody may")
+    for path in (sandbox.dir, sandbox.dir / "db.sock", sandbox.dir / f"ovs-vswitchd.{sandbox.vswitchd_pid}.ctl"):
+        path.chmod(0o777)
 
 
 Run = Callable[[Laboratory], Course | None]
