@@ -15,10 +15,11 @@ from typing import NamedTuple
 import pytest
 
 from ovs_keepalive.formats import column
-from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
+from ovs_keepalive.sandbox import SandboxError, missing, wait
 from tests.conftest import cannot
 from tests.lab import LOST, Injected, Ticker, own_blind
 from tests.subscriber import Subscriber, Told
+from tests.switch import TestedSandbox
 
 Fault = Callable[[int], AbstractContextManager[object]]
 
@@ -164,7 +165,7 @@ class Laboratory:
 
     def _start(self) -> None:
         with ExitStack() as stack:
-            self.sandbox = stack.enter_context(Sandbox(pmds=2, max_sleep=self._max_sleep))
+            self.sandbox = stack.enter_context(TestedSandbox(pmds=2, max_sleep=self._max_sleep))
             self.sandbox.settings(enable_keepalive=True, keepalive_interval=500)
             self.sandbox.start_daemon(config={"max-main-share": 50})
             wait(lambda: len(self.sandbox.column()) == 2, "2 PMDs in the column", 15)

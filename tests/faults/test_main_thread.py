@@ -144,13 +144,13 @@ def add_port(sandbox: Sandbox) -> None:
 def add_flow(sandbox: Sandbox) -> None:
     """As an operator does it. Mostly main answers it, and hangs a moment later."""
     with suppress(SandboxError):
-        sandbox._tool("ovs-ofctl", "--timeout=1", "add-flow", f"unix:{sandbox.dir}/br0.mgmt", "actions=drop")
+        sandbox._tool("ovs-ofctl", "--timeout=1", "add-flow", f"unix:{sandbox._inner}/br0.mgmt", "actions=drop")
 
 
 def undo(sandbox: Sandbox) -> None:
     """Take the port or the flow back."""
     sandbox.vsctl("--if-exists", "del-port", "br0", "extra")
-    sandbox._tool("ovs-ofctl", "--timeout=10", "del-flows", f"unix:{sandbox.dir}/br0.mgmt")
+    sandbox._tool("ovs-ofctl", "--timeout=10", "del-flows", f"unix:{sandbox._inner}/br0.mgmt")
     sandbox.wait_for_pmds()
 
 
