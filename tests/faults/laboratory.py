@@ -8,7 +8,7 @@ import random
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -59,11 +59,13 @@ class Course(NamedTuple):
 class Laboratory:
     """Two PMD threads that sleep a millisecond at a time, watched, and a subscriber."""
 
-    def __init__(self, max_sleep: int = NAP) -> None:
+    def __init__(self, max_sleep: int = NAP, config: Mapping[str, object] | None = None) -> None:
+        """config: keys of the daemon's configuration file."""
         if reason := missing():
             cannot(reason)
         self.interval = 0.5  # seconds
         self._max_sleep = max_sleep
+        self._config = {"max-main-share": 50, **(config or {})}
         self._stack = ExitStack()
         self._start()
 
@@ -167,7 +169,7 @@ class Laboratory:
         with ExitStack() as stack:
             self.sandbox = stack.enter_context(TestedSandbox(pmds=2, max_sleep=self._max_sleep))
             self.sandbox.settings(enable_keepalive=True, keepalive_interval=500)
-            self.sandbox.start_daemon(config={"max-main-share": 50})
+            self.sandbox.start_daemon(config=self._config)
             wait(lambda: len(self.sandbox.column()) == 2, "2 PMDs in the column", 15)
             self.subscriber = stack.enter_context(Subscriber(self.sandbox.remote))
             wait(lambda: self.subscriber.updates, "the subscriber's first update", 5)
