@@ -12,11 +12,11 @@ READY  := $(VENV)/stamp-python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long bench lint format docs clean
+.PHONY: help deps demo run test test-long innocent test-ovs-matrix bench lint format docs clean
 .DELETE_ON_ERROR:
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: $(READY) ## install what is missing: Debian's packages, and the virtual environment in .venv
 
@@ -31,6 +31,12 @@ test: deps ## all tests but the long ones, on real Open vSwitch daemons (up to 1
 
 test-long: deps ## the long tests: every fault at every interval
 	$(BIN)/python -m pytest -m long $(ARGS)
+
+innocent: deps ## innocent events at random, none of which may raise an alarm (2 min; ARGS="--seconds 7200 --events 1000")
+	$(BIN)/python -m tests.faults.innocent $(ARGS)
+
+test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch of Debian trixie and sid, in chroots (10 min)
+	VENV="$(VENV)" tests/matrix/run $(ARGS)
 
 bench: deps ## print what a look costs, and what Open vSwitch pays
 	$(BIN)/python tests/bench/run.py $(ARGS)

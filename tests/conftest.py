@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from ovs_keepalive.sandbox import Sandbox, missing
+from tests.switch import RAN, TestedSandbox
 
 
 def cannot(reason: str) -> NoReturn:
@@ -20,13 +21,19 @@ def cannot(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which Open vSwitch it was."""
+    for ran in sorted(RAN):
+        terminalreporter.line(f"Open vSwitch that ran: {ran}")
+
+
 @pytest.fixture
 def make_sandbox() -> Iterator[Callable[..., Sandbox]]:
     """Makes sandboxes (arguments as of Sandbox), started; the end of the test is theirs."""
     if reason := missing():
         cannot(reason)
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(Sandbox(**options))
+        yield lambda **options: stack.enter_context(TestedSandbox(**options))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ovs_keepalive.sandbox import Sandbox, SandboxError
 from tests.bench.meters import NONE, Run, grown, percent, pid_of, resident, switch, table, tally, thread, threads
+from tests.switch import TestedSandbox
 
 PAIRS = 2  # of windows, enabled and disabled
 MIB = 1 << 20
@@ -104,7 +105,7 @@ def show(sizes: Sequence[int], seconds: float, warm_up: float) -> None:
 
 def measure(pmds: int, seconds: float, warm_up: float) -> Costs:
     """One sandbox with so many PMDs: windows in turn, then the shell loop in the place of the daemon."""
-    with Sandbox(pmds=pmds) as sandbox:
+    with TestedSandbox(pmds=pmds) as sandbox:
         sandbox.settings(enable_keepalive=True, keepalive_interval=1000)
         pid = sandbox.start_daemon()
         switch(sandbox, True)

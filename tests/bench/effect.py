@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ovs_keepalive.formats import pmd_perf
 from ovs_keepalive.sandbox import Sandbox, SandboxError
 from tests.bench.meters import percent, quartiles, sign_test, switch, table, thread
+from tests.switch import TestedSandbox
 
 
 class Window(NamedTuple):
@@ -49,7 +50,7 @@ def show(pairs: int, seconds: float, warm_up: float) -> None:
 def measure(pairs: int, seconds: float, warm_up: float) -> tuple[list[Window], list[Window]]:
     """The windows with keepalive enabled and those with it disabled, pair by pair."""
     windows: dict[bool, list[Window]] = {True: [], False: []}
-    with Sandbox(pmds=1, max_sleep=0) as sandbox:
+    with TestedSandbox(pmds=1, max_sleep=0) as sandbox:
         sandbox.settings(enable_keepalive=True, keepalive_interval=1000)
         sandbox.start_daemon()
         switch(sandbox, True)

@@ -11,12 +11,14 @@ import statistics
 import subprocess
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from ovs_keepalive.formats import procfs
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests.lab import node
+from tests.switch import RAN
 
 SETTLE = 0.5  # seconds from a change of other_config until vswitchd has digested it
 
@@ -118,12 +120,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """A line on what was measured on."""
-    said = subprocess.run(["ovs-vswitchd", "--version"], capture_output=True, text=True, check=False).stdout
+    """A line on what was measured on, and when."""
+    if not (ran := "; ".join(sorted(RAN))):
+        said = subprocess.run(["ovs-vswitchd", "--version"], capture_output=True, text=True, check=False).stdout
+        ran = said.partition("\n")[0] or "no ovs-vswitchd"
     load = " ".join(f"{average:.2f}" for average in os.getloadavg())
     return (
-        f"Machine: {os.cpu_count()} cores ({_processor()}), Linux {platform.release()}, load average {load}, "
-        f"Python {platform.python_version()}, {said.partition(chr(10))[0] or 'no ovs-vswitchd'}"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, machine: {os.cpu_count()} cores ({_processor()}), "
+        f"Linux {platform.release()}, load average {load}, Python {platform.python_version()}, {ran}"
     )
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+import yaml
+
 from ovs_keepalive.sandbox import SandboxError, missing
 from tests.bench import cost, detection, effect
 from tests.bench.meters import machine
@@ -42,7 +44,19 @@ def _show(section: str, options: argparse.Namespace) -> None:
     elif section == "effect":
         effect.show(5 if quick else 20, 1.0 if quick else 3.0, warm_up)
     else:
-        detection.show(*((1, 3) if quick else (5, 12)))
+        detection.show(_plan(options))
+
+
+def _plan(options: argparse.Namespace) -> detection.Plan:
+    quick, (key, values) = options.quick, options.vary
+    return detection.Plan(
+        options.intervals or ((500, 100) if quick else detection.INTERVALS),
+        options.faults or (("traced", "spinning") if quick else tuple(detection.FAULTS)),
+        options.repeats or (1 if quick else 5),
+        3 if quick else 12,
+        key,
+        values,
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -51,6 +65,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of a window of the cost section, by default 20")
     parser.add_argument("--quick", action="store_true", help="short windows and few runs: all of it within 2 minutes")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section; may be given more than once")
+    of_detection = parser.add_argument_group("the detection section")
+    of_detection.add_argument("--intervals", type=_sizes, metavar="MS,...", help="by default 1000,500,200,100,50")
+    of_detection.add_argument("--faults", type=_faults, metavar="FAULT,...", help=f"of {', '.join(detection.FAULTS)}")
+    of_detection.add_argument("--repeats", type=int, metavar="N", help="runs of each fault at each interval; default 5")
+    of_detection.add_argument(
+        "--vary",
+        type=_vary,
+        default=("", (None,)),
+        metavar="KEY=VALUE,...",
+        help="measure all with each of these values of a key of the daemon's configuration file",
+    )
     return parser.parse_args()
 
 
@@ -59,6 +84,19 @@ def _sizes(text: str) -> list[int]:
     if min(sizes) < 1:
         raise ValueError(text)
     return sizes
+
+
+def _faults(text: str) -> list[str]:
+    faults = text.split(",")
+    if not detection.FAULTS.keys() >= set(faults):
+        raise ValueError(text)
+    return faults
+
+
+def _vary(text: str) -> tuple[str, list[object]]:
+    # event-witness=on,off: each value as YAML reads it
+    key, _, values = text.partition("=")
+    return key, [yaml.safe_load(value) for value in values.split(",")]
 
 
 if __name__ == "__main__":

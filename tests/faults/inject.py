@@ -166,6 +166,17 @@ def frozen_v1(tid: int) -> Iterator[None]:
 
 
 @contextmanager
+def stopped_process(tid: int) -> Iterator[None]:
+    """State T: SIGSTOP for all threads of its process."""
+    os.kill(tid, signal.SIGSTOP)  # a thread's id will do: it goes to the process
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(tid, signal.SIGCONT)
+
+
+@contextmanager
 def throttled(tid: int) -> Iterator[None]:
     """State R, mostly: its cgroup may use 1 ms of CPU in each second."""
     if _cgroup(tid, "cpu") is not None:

@@ -36,6 +36,7 @@ from ovs_keepalive.publishers import schema
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
 from tests.lab import LOST, Ticker, own_blind, stopped
 from tests.subscriber import COLUMNS, Subscriber, Told
+from tests.switch import RAN, TestedSandbox
 
 BAD = {"MISSING", "DEAD", "GONE"}
 BAD_VSWITCHD = {"STOPPED", "HUNG", "GONE"}
@@ -112,7 +113,7 @@ class Field:
     def start(self) -> None:
         """Start all of it, and wait until all is well."""
         with ExitStack() as stack:
-            self.sandbox = sandbox = stack.enter_context(Sandbox(numa=[0] * self.cores, max_sleep=SLEEP_MAX))
+            self.sandbox = sandbox = stack.enter_context(TestedSandbox(numa=[0] * self.cores, max_sleep=SLEEP_MAX))
             words = f"set Open_vSwitch . other_config:pmd-cpu-mask={MASK:#x} -- set bridge br0 fail_mode=standalone"
             for number in range(len(PORTS), self.cores):
                 words += f" -- --if-exists del-port br0 p{number}"
@@ -676,6 +677,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Field(rng, options.interval, options.cores) as field:
         repeat(field, tally, options.events, options.seconds)
     print(tally)
+    print(f"Open vSwitch that ran: {'; '.join(sorted(RAN))}")
     return 1 if tally.stories else 0
 
 

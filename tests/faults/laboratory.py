@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
 from tests.conftest import cannot
 from tests.lab import LOST, Injected, Ticker, own_blind
 from tests.subscriber import Subscriber, Told
+from tests.switch import TestedSandbox
 
 Fault = Callable[[int], AbstractContextManager[object]]
 
@@ -61,12 +62,15 @@ class Course(NamedTuple):
 class Laboratory:
     """Two PMD threads that sleep a millisecond at a time, watched, and a subscriber."""
 
-    def __init__(self, max_sleep: int = NAP, user: int = 0) -> None:
-        """max_sleep: microseconds that an idle PMD rests; user: the uid that the daemon runs as, 0 for root."""
+    def __init__(self, max_sleep: int = NAP, user: int = 0, config: Mapping[str, object] | None = None) -> None:
+        """max_sleep: microseconds that an idle PMD rests; user: the uid that the daemon runs as, 0 for root;
+        config: keys of its configuration file.
+        """
         if reason := missing():
             cannot(reason)
         self.interval = 0.5  # seconds
         self._max_sleep, self._user = max_sleep, user
+        self._config = {"max-main-share": 50, **(config or {})}
         self._stack = ExitStack()
         self._start()
 
@@ -168,11 +172,11 @@ class Laboratory:
 
     def _start(self) -> None:
         with ExitStack() as stack:
-            self.sandbox = stack.enter_context(Sandbox(pmds=2, max_sleep=self._max_sleep))
+            self.sandbox = stack.enter_context(TestedSandbox(pmds=2, max_sleep=self._max_sleep))
             self.sandbox.settings(enable_keepalive=True, keepalive_interval=500)
             if self._user:
                 may_be_used(self.sandbox, self._user)
-            self.sandbox.start_daemon(config={"max-main-share": 50}, user=self._user)
+            self.sandbox.start_daemon(config=self._config, user=self._user)
             wait(lambda: len(self.sandbox.column()) == 2, "2 PMDs in the column", 15)
             self.subscriber = stack.enter_context(Subscriber(self.sandbox.remote))
             wait(lambda: self.subscriber.updates, "the subscriber's first update", 5)
@@ -192,11 +196,14 @@ class Laboratory:
 
 def may_be_used(sandbox: Sandbox, user: int) -> None:
     """Let anybody connect to the two sockets, and write in OVS_RUNDIR: all that the daemon needs."""
-    argv = [*as_user(user), sys.executable, "-c", "import ovs_keepalive"]
-    if subprocess.run(argv, capture_output=True, check=False).returncode:
-        pytest.skip(f"uid {user} may not read this checkout or its Python: clone it where everybody may")
     for path in (sandbox.dir, sandbox.dir / "db.sock", sandbox.dir / f"ovs-vswitchd.{sandbox.vswitchd_pid}.ctl"):
         path.chmod(0o777)
+    may = "import os, sys, ovs_keepalive; sys.exit(not os.access(sys.argv[1], os.W_OK))"
+    argv = [*as_user(user), sys.executable, "-c", may, str(sandbox.dir)]
+    if subprocess.run(argv, capture_output=True, check=False).returncode:
+        pytest.skip(
+            f"uid {user} may not read this checkout, its Python, or {sandbox.dir}: put them where everybody may"
+        )
 
 
 Run = Callable[[Laboratory], Course | None]

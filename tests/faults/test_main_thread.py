@@ -7,17 +7,15 @@ like a healthy one and is told when main answers again.
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
 from ovs_keepalive.formats import column
 from ovs_keepalive.sandbox import Sandbox, SandboxError, request
-from tests.faults.inject import paused, spinning
-from tests.faults.laboratory import Course, Fault, Laboratory, Rounds, begun, cause_of
+from tests.faults.inject import paused, spinning, stopped_process
+from tests.faults.laboratory import Course, Laboratory, Rounds, begun, cause_of
 from tests.lab import node, stopped
 
 pytestmark = pytest.mark.real
@@ -29,7 +27,7 @@ UNVERIFIED = frozenset({"none"})  # the cause of a PMD that runs while main is s
 def test_stopped_process_stops_all_pmds_and_is_no_hang(rounds: Rounds) -> None:
     def run(laboratory: Laboratory) -> Course:
         names = list(laboratory.sandbox.pmds())
-        with begun(stopped_process(laboratory.sandbox), laboratory.sandbox.vswitchd_pid) as injected:
+        with begun(stopped_process, laboratory.sandbox.vswitchd_pid) as injected:
             for name in names:
                 laboratory.wait_for(name, "GONE", injected.earliest)
             laboratory.wait_for_vswitchd("STOPPED", injected.earliest)
@@ -145,20 +143,6 @@ def test_log_names_a_running_pmd_for_which_the_main_thread_waits(rounds: Rounds)
 # --- what is done to it ----------------------------------------------------------------------------
 
 
-def stopped_process(sandbox: Sandbox) -> Fault:
-    """SIGSTOP for all of vswitchd."""
-
-    @contextmanager
-    def fault(_pid: int) -> Iterator[None]:
-        sandbox.kill_vswitchd(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            sandbox.kill_vswitchd(signal.SIGCONT)
-
-    return fault
-
-
 def add_port(sandbox: Sandbox) -> None:
     """As an operator does it; it waits in vain, but not for ever."""
     with pytest.raises(SandboxError):
@@ -168,13 +152,13 @@ def add_port(sandbox: Sandbox) -> None:
 def add_flow(sandbox: Sandbox) -> None:
     """As an operator does it. Mostly main answers it, and hangs a moment later."""
     with suppress(SandboxError):
-        sandbox._tool("ovs-ofctl", "--timeout=1", "add-flow", f"unix:{sandbox.dir}/br0.mgmt", "actions=drop")
+        sandbox._tool("ovs-ofctl", "--timeout=1", "add-flow", f"unix:{sandbox._inner}/br0.mgmt", "actions=drop")
 
 
 def undo(sandbox: Sandbox) -> None:
     """Take the port or the flow back."""
     sandbox.vsctl("--if-exists", "del-port", "br0", "extra")
-    sandbox._tool("ovs-ofctl", "--timeout=10", "del-flows", f"unix:{sandbox.dir}/br0.mgmt")
+    sandbox._tool("ovs-ofctl", "--timeout=10", "del-flows", f"unix:{sandbox._inner}/br0.mgmt")
     sandbox.wait_for_pmds()
 
 

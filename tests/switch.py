@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Open vSwitch that the tests run on: this host's own, or the one that is installed in the chroot $OVS_ROOT."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ovs_keepalive.sandbox import Sandbox
+
+RAN: set[str] = set()  # what each vswitchd that was started said it is, and where it came from
+
+_root = os.environ.get("OVS_ROOT")
+OVS_ROOT = Path(_root).resolve() if _root else None  # tests/matrix makes one, and mounts /proc in it
+
+
+class TestedSandbox(Sandbox):
+    """A sandbox on the Open vSwitch under test, which notes what really ran."""
+
+    __test__ = False  # no test, whatever pytest thinks of its name
+
+    def __init__(self, *, pmds: int = 2, numa: Sequence[int] = (), max_sleep: int = 10000, keep: bool = False) -> None:
+        super().__init__(pmds=pmds, numa=numa, max_sleep=max_sleep, keep=keep, ovs_root=OVS_ROOT)
+
+    def start_vswitchd(self) -> None:
+        """Start ovs-vswitchd, and ask it for its version."""
+        super().start_vswitchd()
+        RAN.add(f"{self.appctl('version').splitlines()[0]}, {'of this host' if OVS_ROOT is None else f'in {OVS_ROOT}'}")
