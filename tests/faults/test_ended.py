@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,50 @@ def test_an_orderly_restart_is_told_as_one_and_no_pmd_is_blamed(
         assert not any((old | new) & set(one.detail) for one in told)  # no cause for any of them
 
     rounds.repeat(f"orderly stop {stop.__name__}", run)
+
+
+def test_a_process_that_dumps_core_is_gone_while_it_is_still_there(
+    make_sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    """Its main thread and its PMDs are still in /proc for as long as the dump takes, here 4 s."""
+    sandbox = make_sandbox()
+    sandbox.settings(enable_keepalive=True, keepalive_interval=500)
+    sandbox.start_daemon(config={"max-main-share": 50})
+    names = set(sandbox.pmds())
+    wait(lambda: set(sandbox.column()) == names, "2 PMDs in the column", 15)
+    with Subscriber(sandbox.remote) as subscriber, slow_core_dumps(tmp_path):
+        pid, begin = sandbox.vswitchd_pid, time.monotonic()
+        os.kill(pid, signal.SIGSEGV)
+
+        def all_gone() -> Told | None:
+            return next((one for one in subscriber.updates if {one.state(name) for name in names} == {"GONE"}), None)
+
+        gone = wait(all_gone, "GONE", 10)
+        dumps = "\nCoreDumping:\t1" in Path(f"/proc/{pid}/status").read_text()
+        assert gone.at - begin <= 1.25 * 0.5
+        assert {cause_of(gone.detail[name]) for name in names} == {"process-gone"}
+        assert gone.detail["vswitchd"].startswith("GONE;")
+        if not dumps:
+            pytest.skip("the kernel did not start our program for core dumps: another root directory than the host's?")
+        sandbox.kill_vswitchd()  # it ends when the dump has been taken
+
+
+@contextmanager
+def slow_core_dumps(directory: Path) -> Iterator[None]:
+    """The kernel gives core dumps to a program that takes its time."""
+    taker = directory / "taker"
+    taker.write_text("#!/bin/sh\nsleep 4\nexec cat > /dev/null\n")
+    taker.chmod(0o755)
+    pattern = Path("/proc/sys/kernel/core_pattern")
+    before = pattern.read_text()
+    try:
+        pattern.write_text(f"|{taker}")
+    except OSError as error:
+        pytest.skip(f"{pattern}: {error.strerror}")
+    try:
+        yield
+    finally:
+        pattern.write_text(before)
 
 
 def test_an_orderly_stop_that_nobody_restarts_is_gone_at_its_deadline(make_sandbox: Callable[..., Sandbox]) -> None:
