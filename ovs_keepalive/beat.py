@@ -250,7 +250,7 @@ class Beat:
         self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
         if self._log is not None:
             self._log.close()
-        path = log_path(found.value, self._proc) if isinstance(found, Seen) else None
+        path = log_path(found.value.id.pid, self._proc) if isinstance(found, Seen) else None
         self._log = LogSensor(path) if path is not None else None
         self._process = process
         self._threads.attach(process)

@@ -73,6 +73,8 @@ def _parser() -> _Parser:
     schema.add_argument("action", choices=("status", "apply", "revert"))
     schema.set_defaults(verb=_schema)
 
+    _add_incident(verbs, common)
+
     check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
     check.set_defaults(verb=_check_config)
 
@@ -94,6 +96,37 @@ def _parser() -> _Parser:
     sandbox.add_argument("command", nargs="*", metavar="COMMAND", help="ends the sandbox when it ends")
     sandbox.set_defaults(verb=_sandbox)
     return parser
+
+
+def _add_incident(verbs: Any, common: _Parser) -> None:
+    usage = "ovs-keepalive incident [show N | export N [--output F]] [--json] [--state-dir D] [--config F]"
+    parser = verbs.add_parser("incident", parents=[common], help="the black-box records", usage=usage)
+    parser.add_argument("action", nargs="?", choices=("list", "show", "export"), default="list")
+    parser.add_argument("number", nargs="?", type=int, metavar="N")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--output", type=Path, metavar="F", help="export to this file (stdout)")
+    parser.add_argument("--state-dir", type=Path, metavar="D", help="where they are (state-dir of the configuration)")
+    parser.set_defaults(verb=_incident)
+
+
+def _incident(options: argparse.Namespace) -> int:
+    directory = options.state_dir or Path(load(options.config).state_dir)
+    from ovs_keepalive import incident_verbs, records
+
+    action, number = options.action, options.number
+    if (action == "list") != (number is None):
+        raise Problem(f"incident {action}: {'takes no' if number is not None else 'needs a'} number: see --help", USAGE)
+    try:
+        match action:
+            case "show":
+                incident_verbs.show(directory, number, options.json, sys.stdout)
+            case "export":
+                incident_verbs.export(directory, number, options.output, sys.stdout.buffer)
+            case _:
+                incident_verbs.list_all(directory, options.json, sys.stdout)
+    except records.Unusable as error:
+        raise Problem(str(error), UNREACHABLE) from error
+    return WELL
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
+from ovs_keepalive import records
 from ovs_keepalive.beat import moment
+from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.core.model import Snapshot, Transition
-from ovs_keepalive.formats import document, tables
+from ovs_keepalive.formats import document, incident, tables
 from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick
 
 
@@ -16,6 +20,7 @@ class Source(Protocol):
     """What the commands need of the daemon."""
 
     snapshot: Snapshot | None
+    blackbox: BlackBox
 
     @property
     def history(self) -> list[Transition]:
@@ -43,6 +48,7 @@ class Commands:
             ("keepalive/pmd-xstats-show", "[PMD] [--json]", 0, 1, self._enabled(self._xstats)),
             ("keepalive/explain", "PMD|vswitchd [--json]", 1, 1, self._enabled(self._explain)),
             ("keepalive/history", "[N] [--json]", 0, 1, self._enabled(self._history)),
+            ("keepalive/incidents", "[--json]", 0, 0, self._incidents),
             ("exit", "", 0, 0, self._exit),
         ):
             self._server.register(name, usage, least, most, command)
@@ -104,6 +110,20 @@ class Commands:
         return Answer(
             lambda: tables.history(transitions),
             lambda: [document.transition_document(transition) for transition in transitions],
+        )
+
+    def _incidents(self, _arguments: list[str]) -> Answer:
+        box = self._source.blackbox
+        if box.refusal:
+            raise Refusal(box.refusal)
+        try:
+            heads = records.heads(box.directory)
+        except records.Unusable as error:
+            raise Refusal(str(error)) from error
+        state = tables.ENABLED if self._snapshot().settings.enabled else tables.DISABLED
+        return Answer(
+            lambda: "".join(f"{line}\n" for line in (state, *incident.listing(heads))),
+            lambda: msgspec.to_builtins(heads),
         )
 
     def _exit(self, _arguments: list[str]) -> Answer:

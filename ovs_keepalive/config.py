@@ -31,6 +31,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     mirror: Literal["none", "external_ids"] = "none"  # changes of state also into Open_vSwitch.external_ids
     max_main_share: Annotated[float, msgspec.Meta(ge=0.1, le=50.0)] = 1.0  # % of a core for looks through main
     restart_deadline: Annotated[float, msgspec.Meta(ge=1.0, le=3600.0)] = 60.0  # s; an orderly restart's time
+    state_dir: str = "/var/lib/ovs-keepalive"  # the black-box records
     hung_after: Annotated[float, msgspec.Meta(ge=4.0, le=3600.0)] = 60.0  # s; silence alone is HUNG from here on
 
 

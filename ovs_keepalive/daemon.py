@@ -21,6 +21,7 @@ import psutil
 
 from ovs_keepalive import __version__, affinity, dirs
 from ovs_keepalive.beat import Beat, Slot, moment
+from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Config
 from ovs_keepalive.core import settings as live
@@ -76,6 +77,7 @@ class Daemon:
         self._columns = Columns(self._session, config.refresh / 1000, __version__, os.getpid())
         self._mirror = Mirror(self._session) if mirrors else None
         self._keeper = SchemaKeeper(self._columns.schema) if config.schema == "auto" else None
+        self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
         self._self = psutil.Process()
         self._pinned: frozenset[int] = frozenset()
         self._affinity = os.sched_getaffinity(0)
@@ -112,6 +114,7 @@ class Daemon:
             self._publish(snapshot, now)
             self._log_transitions(snapshot)
             self._make_room(snapshot)
+        self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
         self._appctl.run()
@@ -208,6 +211,7 @@ class Daemon:
             ("lock", lock if session.connected else "not known"),
             ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
                 f", the last with {columns.last_error}" if columns.last_error else "")),
+            ("incidents", self.blackbox.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._mirror is not None:
@@ -222,6 +226,7 @@ class Daemon:
 
     def _end(self) -> None:
         self._beat.stop()
+        self.blackbox.close()
         self._empty_columns()
         self._session.close()
         self._appctl.close()

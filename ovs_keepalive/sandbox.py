@@ -27,6 +27,7 @@ from ovs_keepalive.ptrace import as_user, is_holder, leash, tracer
 PREFIX = "ovs-keepalive-sandbox."
 DIRECTORIES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
 LOCK = "sandbox.lock"  # locked while the sandbox runs: a process id could be reused
+DEFAULTS = {"schema": "auto", "max-main-share": 10}  # of the daemon in a sandbox
 POLL = 0.015  # seconds between two tries of a condition
 TOOLS = ("setpriv", "ovsdb-server", "ovs-vswitchd")
 LONGEST_NAME = len("/12345678/ovs-keepalive.4194304.ctl")
@@ -241,7 +242,7 @@ class Sandbox:
     ) -> int:
         """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers; user: another uid than ours."""
         path = self.dir / "config.yaml"
-        path.write_text(json.dumps({"schema": "auto", "max-main-share": 10, **(config or {})}))  # JSON is YAML
+        path.write_text(json.dumps({**DEFAULTS, "state-dir": f"{self.dir}/state", **(config or {})}))  # JSON is YAML
         argv = [*as_user(user), sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path), *args]
         pid = self._leashed("ovs-keepalive", argv, self.env)
         if wait:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ovs_keepalive.core.model import LogEvent, Moment, NotSeen, Seen
 from ovs_keepalive.formats import vlog_lines
-from ovs_keepalive.sensors.vswitchd import Process
 
 CHUNK = 65536  # bytes that a look reads at most, and that are kept of a line whose end has not been written yet
 BACKLOG = 4 * CHUNK  # bytes; of more than that only the last are read: late news is no news
@@ -23,9 +22,9 @@ ABSENT = 1.0  # seconds between two looks for a log that is not there …
 REFUSED = 60.0  # … or may not be read: each try may be a line in the host's audit log
 
 
-def log_path(process: Process, proc: Path = Path("/proc")) -> Path | None:
-    """The file that this vswitchd logs to, by its command line; None if there is none, or nobody can tell."""
-    root = proc / str(process.id.pid)
+def log_path(pid: int, proc: Path = Path("/proc")) -> Path | None:
+    """The file that this process logs to, by its command line; None if there is none, or nobody can tell."""
+    root = proc / str(pid)
     try:
         program, *words = os.fsdecode((root / "cmdline").read_bytes()).split("\0")
     except OSError:  # it ended, or hidepid

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from ovs_keepalive.core.model import ProcessId, ThreadId
 from ovs_keepalive.sandbox import wait
-from ovs_keepalive.sensors import core_users
-from ovs_keepalive.sensors.core_users import CoreUsers, User
+from ovs_keepalive.sensors.core_users import CoreUsers, User, core_users, words
 
-PROC = Path("/proc")
 STAT = "77 (a b) c) R " + " ".join(["0"] * 35)
 
 
@@ -40,10 +38,6 @@ def test_the_busiest_thread_on_the_cpu_of_another_is_named() -> None:
     with running("while True: time.sleep(0.01)", cpu) as victim, running("while True: pass", cpu) as hog:
         wait(lambda: os.sched_getaffinity(hog) == os.sched_getaffinity(victim) == {cpu}, "both on that CPU", 5)
         time.sleep(0.1)
-        there, users = core_users.of_thread(id_of(victim), PROC, lambda: time.sleep(0.2))
-        assert there == cpu
-        assert users[0].pid == hog
-        assert victim not in {user.tid for user in users}
         search = CoreUsers()
         search.ask([id_of(victim)])
         found: dict[ThreadId, str] = wait(search.take, "what the search finds", 10)
@@ -66,17 +60,17 @@ def test_files_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
         task.mkdir(parents=True)
         (task / "stat").write_text(f"{STAT} {cpu} 0 0\n")
         (task / "schedstat").write_text("100 5 1\n")
-        (tmp_path / str(pid) / "comm").write_text("hog\n")
     (tmp_path / "80" / "task" / "80" / "stat").write_bytes(b"\xff nonsense")
     (tmp_path / "self").mkdir()
 
     def pause() -> None:
         (tmp_path / "78" / "task" / "78" / "schedstat").write_text("900 5 1\n")
 
-    assert core_users.of_thread(id_of(77), tmp_path, pause) == (3, (User("hog", 78, 78, 800),))
+    for thread in core_users(frozenset({3}), pause, tmp_path):
+        assert thread == User(thread.pid, thread.pid, "a b) c", "R", 3, 800 if thread.pid == 78 else 0)
 
 
 def test_nobody_is_an_answer_too() -> None:
-    assert core_users.words(3, ()) == "nobody else was seen to run on CPU 3"
-    users = (User("a", 1, 1, 9), User("b", 2, 5, 8), User("c", 3, 3, 7))
-    assert core_users.words(3, users) == "on CPU 3 ran a (pid 1), b (tid 5)"
+    assert words(3, [User(1, 1, "a", "R", 3, 0)]) == "nobody else was seen to run on CPU 3"
+    users = [User(1, 1, "a", "R", 3, 9), User(2, 5, "b", "S", 3, 8), User(3, 3, "c", "R", 3, 7)]
+    assert words(3, users) == "on CPU 3 ran a (pid 1), b (tid 5)"

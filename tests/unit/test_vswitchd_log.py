@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core.model import MAIN, Blocked, LogEvent, LongPoll, Moment, NotSeen, PmdChanged, ProcessId, Seen
+from ovs_keepalive.core.model import MAIN, Blocked, LogEvent, LongPoll, Moment, NotSeen, PmdChanged, Seen
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
-from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
+from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import ABSENT, BACKLOG, CHUNK, REFUSED, LogSensor, log_path
 from tests.lab import stopped
 
@@ -335,7 +335,7 @@ def test_no_descriptor_is_left_open_by_rotation(log: Log, tmp_path: Path) -> Non
 def path_of(tmp_path: Path, *words: str) -> str | None:
     (tmp_path / "7").mkdir(exist_ok=True)
     (tmp_path / "7" / "cmdline").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in words))
-    path = log_path(Process(ProcessId(7, 1), tmp_path / "x.pid", tmp_path / "x.ctl"), tmp_path)
+    path = log_path(7, tmp_path)
     return None if path is None else str(path)
 
 
@@ -369,7 +369,7 @@ def test_the_log_is_called_after_the_program_and_lies_where_the_distribution_put
 
 
 def test_a_process_that_is_gone_has_no_log(tmp_path: Path) -> None:
-    assert log_path(Process(ProcessId(7, 1), tmp_path, tmp_path), tmp_path) is None
+    assert log_path(7, tmp_path) is None
 
 
 def test_the_log_of_a_process_in_another_root_is_found_there(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def real_log(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]
     found, _ = who.look(at(1))
     who.close()
     assert isinstance(found, Seen)
-    path = log_path(found.value)
+    path = log_path(found.value.id.pid)
     assert path == sandbox.dir / "ovs-vswitchd.log"
     log = Log(path)
     assert log.look() == []
