@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from ovs_keepalive import records
-from ovs_keepalive.core.heartbeat import WELL
 from ovs_keepalive.formats.incident import Head
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests.lab import node, own_blind, stopped
@@ -29,7 +28,7 @@ def watch(sandbox: Sandbox, **config: object) -> None:
 
 def is_well(sandbox: Sandbox) -> bool:
     states = {pmd["name"]: pmd["state"] for pmd in node(sandbox)["pmds"]}
-    return set(states) == set(sandbox.pmds()) and set(states.values()) <= set(WELL)
+    return set(states) == set(sandbox.pmds()) and set(states.values()) <= {"ALIVE", "SLEEP"}
 
 
 def recorded(sandbox: Sandbox, number: int) -> tuple[Head, dict[str, Any]]:
@@ -110,7 +109,7 @@ def test_without_a_state_directory_the_verdict_is_the_same(sandbox: Sandbox, tmp
     watch(sandbox, **{"state-dir": str(tmp_path / "file" / "state")})
     name, tid = next(iter(sandbox.pmds().items()))
     with stopped(tid):
-        wait(lambda: sandbox.column()[name].startswith("DEAD,"), "DEAD", 3)
+        wait(lambda: sandbox.column().get(name, "").startswith("DEAD,"), "DEAD", 5)
     wait(lambda: is_well(sandbox), "recovery", 5)
     assert "state-dir" in sandbox.appctl("keepalive/status", target="ovs-keepalive")
     assert (sandbox.dir / "ovs-keepalive.log").read_text().count("no incident is recorded") == 1
