@@ -165,6 +165,9 @@ def _open_log(options: argparse.Namespace) -> None:
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}: name a writable file with --log-file", USAGE) from error
     ovs.vlog.Vlog.set_levels_from_string("syslog:off")
+    if path is None:
+        # Without a handler of its own Python's logging would print what is meant for the file to stderr once more.
+        ovs.vlog.Vlog.set_levels_from_string("file:off")
     for spec in options.verbose:
         wrong = ovs.vlog.Vlog.set_levels_from_string(spec)
         if wrong:

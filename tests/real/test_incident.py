@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 def watch(sandbox: Sandbox, **config: object) -> None:
     sandbox.settings(enable_keepalive=True, keepalive_interval=500)
     sandbox.start_daemon(config=config)
-    wait(lambda: is_well(sandbox), "all PMDs well", 15)
+    wait(lambda: is_well(sandbox) and set(sandbox.column()) == set(sandbox.pmds()), "all PMDs well", 15)
 
 
 def is_well(sandbox: Sandbox) -> bool:
@@ -112,4 +112,5 @@ def test_without_a_state_directory_the_verdict_is_the_same(sandbox: Sandbox, tmp
         wait(lambda: sandbox.column().get(name, "").startswith("DEAD,"), "DEAD", 5)
     wait(lambda: is_well(sandbox), "recovery", 5)
     assert "state-dir" in sandbox.appctl("keepalive/status", target="ovs-keepalive")
-    assert (sandbox.dir / "ovs-keepalive.log").read_text().count("no incident is recorded") == 1
+    log = (sandbox.dir / "ovs-keepalive.log").read_text()
+    assert log.count("no incident is recorded") == 1, log
