@@ -27,9 +27,11 @@ from ovs_keepalive.core.model import (
 from ovs_keepalive.formats import procfs
 from ovs_keepalive.sensors.core_users import CoreUsers
 from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
+from ovs_keepalive.sensors.switches import NoSwitches, Switches
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
+from ovs_keepalive.slot import Slot
 
 LOOKS = 5  # per interval
 SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
@@ -42,33 +44,6 @@ LATE = 0.01  # seconds; a tick later than this was blind time of the daemon itse
 def moment() -> Moment:
     """Now, on both clocks."""
     return Moment(time.monotonic(), time.time_ns() // 1_000_000)
-
-
-class Slot:
-    """Where the beat leaves its newest snapshot: newest wins, nothing queues. fileno() turns readable."""
-
-    def __init__(self) -> None:
-        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._snapshot: Snapshot | None = None
-
-    def fileno(self) -> int:
-        """The descriptor to poll."""
-        return self._event
-
-    def put(self, snapshot: Snapshot | None) -> None:
-        """Leave a snapshot and ring; None rings only."""
-        if snapshot is not None:
-            self._snapshot = snapshot
-        os.eventfd_write(self._event, 1)
-
-    def take(self) -> Snapshot | None:
-        """The newest snapshot, once."""
-        try:
-            os.eventfd_read(self._event)
-        except BlockingIOError:
-            return None
-        snapshot, self._snapshot = self._snapshot, None
-        return snapshot
 
 
 class Beat:
@@ -87,16 +62,26 @@ class Beat:
     _others: Others
     _seen: Seen[tuple[ThreadLook, ...]] | NotSeen | None  # threads looked at, to be judged with the next answer
     _soon: float  # when a fresh look could move a state
+    _off: frozenset[int]  # threads (tids) that rang because they left their CPU, not looked at since
+    _called: float  # when to look at them; infinite while there are none
     _posted: float
     _period: float  # seconds between two looks
     _grace: float  # seconds after which an answer is overdue: an idle main thread takes a third of a millisecond
     _told: tuple[object, ...]  # what the last snapshot said, as far as a change of it is news
 
-    def __init__(self, who: VswitchdSensor, settings: Settings, slot: Slot, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self,
+        who: VswitchdSensor,
+        settings: Settings,
+        slot: Slot,
+        proc: Path = Path("/proc"),
+        switches: Switches | NoSwitches | None = None,
+    ) -> None:
         self.failure: BaseException | None = None  # what ended the thread, if it was not stop()
         self._who = who
         self._proc = proc
         self._threads = ThreadSensor(proc)
+        self._switches = switches or NoSwitches("not asked for")
         self._core_users = CoreUsers(proc)
         self._slot = slot
         self._settings = self._wanted = settings
@@ -111,7 +96,7 @@ class Beat:
         self._seq = self._looks = self._looks_failed = 0
         self._blind_seconds = 0.0
         self._poll = select.poll()
-        self._polled: tuple[int | None, int, int | None] | None = None  # what it is registered for
+        self._polled: tuple[object, ...] | None = None  # what it is registered for
         self._begin(moment())
 
     def start(self) -> None:
@@ -135,7 +120,7 @@ class Beat:
 
     def _run(self) -> None:
         try:
-            rung: set[int] = set()
+            rung: dict[int, int] = {}
             planned = time.monotonic()
             while not self._stopping:
                 now = moment()
@@ -152,19 +137,22 @@ class Beat:
             self.failure = error
             self._slot.put(None)
 
-    def _sleep(self, until: float) -> set[int]:
-        """Wait for the time or an event; the descriptors that rang."""
+    def _sleep(self, until: float) -> dict[int, int]:
+        """Wait for the time or an event; the descriptors that rang, and their events."""
         questions, end = self._questions, self._who.fileno()
         answer, events = questions.awaited if questions is not None else (None, 0)
-        if (answer, events, end) != self._polled:
-            self._polled = (answer, events, end)
+        leaving = self._switches.descriptors
+        if (answer, events, end, leaving) != self._polled:
+            self._polled = (answer, events, end, leaving)
             self._poll = select.poll()
             self._poll.register(self._wake, select.POLLIN)
             if answer is not None:
                 self._poll.register(answer, events)
             if end is not None:
                 self._poll.register(end, select.POLLIN)
-        rung = {descriptor for descriptor, _ in self._poll.poll(max(0.0, until - time.monotonic()) * 1000.0)}
+            for descriptor in leaving:
+                self._poll.register(descriptor, select.POLLIN)
+        rung = dict(self._poll.poll(max(0.0, until - time.monotonic()) * 1000.0))
         if self._wake in rung:
             os.eventfd_read(self._wake)
         return rung
@@ -172,14 +160,16 @@ class Beat:
     def _next_wake(self) -> float:
         if not self._settings.enabled:
             return self._posted + LONGEST
-        wake = min(self._next_tick, self._again)
+        wake = min(self._next_tick, self._again, self._call)
         if self._questions is not None and self._questions.busy and self._last_look <= self._questions.asked:
             wake = min(wake, self._questions.asked + self._grace)
         return wake
 
     # --- one turn ------------------------------------------------------------------------------
 
-    def _turn(self, now: Moment, rung: set[int]) -> None:
+    def _turn(self, now: Moment, rung: dict[int, int]) -> None:
+        if rung and (tids := self._switches.rung(rung, now.mono)):
+            self._hear(now.mono, tids)
         overdue = self._questions is not None and self._questions.silent(now.mono) >= self._grace
         due = self._is_due(now.mono, overdue)
         if not due and not rung:
@@ -227,6 +217,22 @@ class Beat:
         # While nothing can be proven this moment stays in the past: then not more often than this.
         return self._soon if self._soon > self._last_look else self._last_look + self._period / 4
 
+    def _hear(self, now: float, tids: frozenset[int]) -> None:
+        """Threads left their CPU: looked at now, as everything else is, their silence begins now if it is one."""
+        if off := frozenset(tid for tid in tids if self._threads.is_off(tid)):
+            cost = self._questions.cost if self._questions is not None else 0.0
+            rest = max(self._grace, cost / self._settings.max_main_share)
+            self._off |= off
+            self._called = min(self._called, max(now, self._last_look + rest))
+
+    @property
+    def _call(self) -> float:
+        """When to look because a thread left its CPU: not while an answer is owed, which may have been read before."""
+        questions = self._questions
+        if self._called < math.inf and questions is not None and questions.busy:
+            return max(self._called, questions.asked + self._grace)
+        return self._called
+
     def _judge(self, looks: Looks) -> None:
         self._register = heartbeat.judge(self._register, looks, self._settings, self._effective, self._period)
 
@@ -236,7 +242,7 @@ class Beat:
             return True
         if self._questions is not None and overdue and self._last_look <= self._questions.asked:
             return True  # its answer has just become overdue: from here on /proc has to prove what it can
-        return now >= self._again
+        return now >= self._again or now >= self._call
 
     def _turn_to(self, found: Seen[Process] | NotSeen) -> bool:
         """Look at this process from now on; True if it is another one."""
@@ -254,13 +260,15 @@ class Beat:
         self._log = LogSensor(path) if path is not None else None
         self._process = process
         self._threads.attach(process)
+        self._switches.close()
+        self._off, self._called = frozenset(), math.inf
         self._read_all = self._asked_rxqs = self._read_others = 0.0
         self._others = Others()
         self._seen = None
         return True
 
     def _look(
-        self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, overdue: bool, rung: set[int]
+        self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, overdue: bool, rung: dict[int, int]
     ) -> Looks:
         """What this turn brings; without a main look it brings nothing yet."""
         questions = self._questions
@@ -271,9 +279,10 @@ class Beat:
             self._last_look = now.mono
             self._looks += 1
             anew = overdue or now.mono - self._read_all >= WHOLE - self._period / 2
-            self._wholly = anew or self._restless
+            self._wholly = anew or self._restless or self._called < math.inf
             if self._wholly:
                 self._seen = self._look_at_threads(now, anew)
+            self._off, self._called = frozenset(), math.inf
             answers = answers.or_else(questions.ask(Kind.COUNTERS, now, self._wholly))
         if isinstance(answers.counters, NotSeen):
             self._looks_failed += 1
@@ -301,7 +310,9 @@ class Beat:
         suspects = heartbeat.suspects(self._register)
         if self._questions is not None and self._questions.silent(now.mono) > self._period / 2:
             suspects = frozenset(id.tid for id in self._register.pmds)  # before that a plain look is base enough
-        return self._threads.look(now, anew, suspects)
+        seen = self._threads.look(now, anew, suspects | self._off)
+        self._switches.follow(self._threads.tids, now.mono)
+        return seen
 
     def _main_state(self, process: ProcessId) -> str:
         path = self._proc / str(process.pid) / "stat"
@@ -319,6 +330,7 @@ class Beat:
         self._last_look = self._read_all = self._asked_rxqs = self._read_others = self._posted = 0.0
         self._others = Others()
         self._soon, self._seen = math.inf, None
+        self._off, self._called = frozenset(), math.inf
         self._wholly = self._restless = True
 
     def _adopt(self, settings: Settings, now: Moment) -> None:
@@ -373,5 +385,6 @@ class Beat:
                 blind_seconds=self._blind_seconds,
                 looks=self._looks,
                 looks_failed=self._looks_failed,
+                event_witness=self._switches.status,
             )
         )

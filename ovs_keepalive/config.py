@@ -14,7 +14,8 @@ from ovs_keepalive.formats.plain import one_line
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
 
 
-CHOICES = {"schema": ("manual", "auto"), "mirror": ("none", "external_ids")}  # of the keys that take one of a few words
+# Of the keys that take one of a few words.
+CHOICES = {"schema": ("manual", "auto"), "mirror": ("none", "external_ids"), "event-witness": ("auto", "off")}
 
 
 class Invalid(Exception):
@@ -29,6 +30,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     refresh: Annotated[int, msgspec.Meta(ge=1000, le=60000)] = 1000  # ms; last_seen is written at most once in it
     schema: Literal["manual", "auto"] = "manual"  # auto adds the columns to a running ovsdb-server by itself
     mirror: Literal["none", "external_ids"] = "none"  # changes of state also into Open_vSwitch.external_ids
+    event_witness: Literal["auto", "off"] = "auto"  # the kernel tells when a PMD thread leaves its CPU
     max_main_share: Annotated[float, msgspec.Meta(ge=0.1, le=50.0)] = 1.0  # % of a core for looks through main
     restart_deadline: Annotated[float, msgspec.Meta(ge=1.0, le=3600.0)] = 60.0  # s; an orderly restart's time
     state_dir: str = "/var/lib/ovs-keepalive"  # the black-box records

@@ -20,7 +20,7 @@ import ovs.vlog
 import psutil
 
 from ovs_keepalive import __version__, affinity, dirs
-from ovs_keepalive.beat import Beat, Slot, moment
+from ovs_keepalive.beat import Beat, moment
 from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Config
@@ -33,7 +33,9 @@ from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
 from ovs_keepalive.publishers.session import Session
+from ovs_keepalive.sensors.switches import event_witness
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
+from ovs_keepalive.slot import Slot
 
 log = ovs.vlog.Vlog("ovs_keepalive")
 
@@ -70,8 +72,9 @@ class Daemon:
         self._slot = Slot()
         self._asked = live.Asked()
         self._other_config: Mapping[str, str] | None = None  # from which they were read
-        self._beat = Beat(VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), self._settings(), self._slot)
         config = options.config
+        who, switches = VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), event_witness(config.event_witness)
+        self._beat = Beat(who, self._settings(), self._slot, switches=switches)
         mirrors = config.mirror == "external_ids"
         self._session = Session(options.remote, ["other_config", *([MIRRORED] if mirrors else [])])
         self._columns = Columns(self._session, config.refresh / 1000, __version__, os.getpid())

@@ -155,7 +155,8 @@ class Scene:
     def __post_init__(self) -> None:
         self._next_tick = self.now
         self._last_look = self._read_all = float("-inf")
-        self._soon = math.inf
+        self._soon = self._called = math.inf
+        self._off: frozenset[int] = frozenset()
         self._asked: tuple[str, float] | None = None
         self._wholly = self._restless = True
         self._hogs: dict[ThreadId, str] | None = None
@@ -197,6 +198,11 @@ class Scene:
         """Let another process start; it has no PMD threads yet."""
         self._turn_to(process)
         self._other, self.answers = True, True
+
+    def rings(self, worker: Worker) -> None:
+        """Let the event witness tell that it left its CPU."""
+        self._off |= {worker.tid}
+        self._called = min(self._called, max(self.now, self._last_look + self.grace))
 
     def oversleeps(self, seconds: float) -> None:
         """Let the daemon not be scheduled, while everything else goes on."""
@@ -267,7 +273,11 @@ class Scene:
             return True
         if self._is_overdue() and self._asked is not None and self._last_look <= self._asked[1]:
             return True
-        return self.now >= self._again
+        return self.now >= self._again or self.now >= self._call
+
+    @property
+    def _call(self) -> float:
+        return self._called if self._asked is None else max(self._called, self._asked[1] + self.grace)
 
     @property
     def _again(self) -> float:
@@ -291,9 +301,10 @@ class Scene:
         if due:
             self._last_look = self.now
             anew = self._is_overdue() or self.now - self._read_all >= WHOLE - self.period / 2
-            self._wholly = anew or self._restless
+            self._wholly = anew or self._restless or self._called < math.inf
             if self._wholly:
                 self._seen = self._look_at_threads(now, process, anew)
+            self._off, self._called = frozenset(), math.inf
             self._asked = self._asked or ("counters", self.now)
         silence = self._silence() if self._is_overdue() else 0.0
         if not silence and counters is None and iterations is None and rxqs is None:
@@ -314,7 +325,7 @@ class Scene:
             self._read_all = self.now
         if self._silence() > self.period / 2:
             suspects = frozenset(id.tid for id in self.register.pmds)
-        return Seen(now, tuple(self._thread(worker, anew, suspects) for worker in self._living(process)))
+        return Seen(now, tuple(self._thread(worker, anew, suspects | self._off) for worker in self._living(process)))
 
     def _living(self, process: ProcessId) -> Iterable[Worker]:
         return (worker for worker in self.workers if worker.exists and worker.process == process)
@@ -362,7 +373,7 @@ class Scene:
         return self._asked[1] + self.latency
 
     def _next_wake(self) -> float:
-        wake = min(self._next_tick, self._again, self._answer_at())
+        wake = min(self._next_tick, self._again, self._call, self._answer_at())
         if self._asked is not None and self._last_look <= self._asked[1]:
             wake = min(wake, self._asked[1] + self.grace)
         return max(wake, self.now)

@@ -235,7 +235,8 @@ def rights(thread: str, readable: Mapping[str, bool]) -> Finding:
     found = f"{', '.join(refused)} of {thread} cannot be read"
     losses = [loss for name, loss in lost.items() if name in refused]
     if not losses:
-        return Finding(Level.OK, "privileges", f"{found}, which no verdict needs")
+        late = ", only a stall is told up to a fifth of an interval later" if "perf events" in refused else ""
+        return Finding(Level.OK, "privileges", f"{found}, which no verdict needs{late}")
     cure = "run as root, or with AmbientCapabilities=CAP_SYS_PTRACE CAP_PERFMON"
     return Finding(Level.WARN, "privileges", f"{found}, so {', and '.join(losses)}", cure)
 

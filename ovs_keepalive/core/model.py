@@ -327,6 +327,7 @@ class Snapshot:
     blind_seconds: float  # the daemon's own blind time since it began
     looks: int
     looks_failed: int
+    event_witness: str = ""  # to which threads it listens, and why not to others
 
     @property
     def registered(self) -> tuple[Pmd, ...]:

@@ -5,7 +5,6 @@ of a thread.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import socket
@@ -13,6 +12,13 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from ovs_keepalive.sensors.switches import (
+    PERF_COUNT_SW_CONTEXT_SWITCHES,
+    PERF_EVENT_OPEN,
+    PERF_TYPE_SOFTWARE,
+    perf_event,
+)
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 NLM_F_REQUEST_DUMP = 0x301
@@ -23,11 +29,6 @@ ANY = 0xFFFFFFFF
 DEADLINE = 2.0  # seconds for the kernel's list of sockets
 
 OURSELVES = ("ovs-keepalive", "ovs_keepalive")  # survives conversions (python-ovs 3.5 and later)
-
-PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}  # system call numbers
-PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CONTEXT_SWITCHES = 1, 3
-PERF_ATTR_SIZE = 128
-PERF_FLAG_FD_CLOEXEC = 8
 
 
 class Clients(NamedTuple):
@@ -63,8 +64,8 @@ def rights(pid: int, tid: int, proc: Path = Path("/proc")) -> dict[str, bool]:
         "wchan": _may_read(thread / "wchan") and _may_follow(process / "exe"),
         "stack": _may_read(thread / "stack"),
     }
-    number = PERF_EVENT_OPEN.get(platform.machine())
-    return readable if number is None else {**readable, "perf events": _may_count(number, tid)}
+    known = platform.machine() in PERF_EVENT_OPEN
+    return {**readable, "perf events": _may_count(tid)} if known else readable
 
 
 def _may_read(path: Path) -> bool:
@@ -83,16 +84,12 @@ def _may_follow(link: Path) -> bool:
     return True
 
 
-def _may_count(number: int, tid: int) -> bool:
-    """Whether a thread's context switches may be had as events (perf_event_open(2))."""
-    attributes = struct.pack("IIQQ", PERF_TYPE_SOFTWARE, PERF_ATTR_SIZE, PERF_COUNT_SW_CONTEXT_SWITCHES, 1)
-    every_cpu = no_group = -1
-    event = ctypes.CDLL(None).syscall(
-        number, attributes.ljust(PERF_ATTR_SIZE, b"\0"), tid, every_cpu, no_group, PERF_FLAG_FD_CLOEXEC
-    )
-    if event < 0:
+def _may_count(tid: int) -> bool:
+    """Whether a thread's context switches may be had as events."""
+    try:
+        os.close(perf_event(tid, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CONTEXT_SWITCHES))
+    except OSError:
         return False
-    os.close(event)
     return True
 
 

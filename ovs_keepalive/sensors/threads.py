@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import KeysView
 from pathlib import Path
 
 from ovs_keepalive.core.model import CloseLook, Moment, NotSeen, OtherThread, ProcessId, Seen, ThreadId, ThreadLook
@@ -80,6 +81,21 @@ class ThreadSensor:
             if look is not None:
                 looks.append(look)
         return Seen(now, tuple(looks))
+
+    @property
+    def tids(self) -> KeysView[int]:
+        """The PMD threads of the last look."""
+        return self._threads.keys()
+
+    def is_off(self, tid: int) -> bool:
+        """Whether a thread has left its CPU by itself, and not only for another one that wants to run there."""
+        thread = self._threads.get(tid)
+        if thread is None:
+            return False
+        try:
+            return procfs.parse_stat(os.pread(thread.stat, 1024, 0).decode(errors="replace")).state != "R"
+        except (OSError, ValueError):  # ESRCH: it has ended
+            return True
 
     def others(self, now: Moment) -> Seen[tuple[OtherThread, ...]] | None:
         """The threads that are neither PMDs nor the main thread, as of the last look; None without a process."""

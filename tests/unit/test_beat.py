@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.beat import Beat, Slot
+from ovs_keepalive.beat import Beat
 from ovs_keepalive.core.model import Ended, Moment, NotSeen, ProcessId, Seen, Settings
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
+from ovs_keepalive.slot import Slot
 
 SETTINGS = Settings(enabled=True, interval=0.1, max_main_share=0.5, restart_deadline=60.0, hung_after=60.0)
 PERF = "\npmd thread numa_id 0 core_id 0:\n\n  Iterations:  {}  (1 us/it)\n"

@@ -84,6 +84,7 @@ FINDINGS = [
     (doctor.schedstat(None), "WARN schedstat: "),
     (doctor.rights("pmd", {"syscall": True, "wchan": True}), "OK   privileges: syscall, wchan of pmd can be read"),
     (doctor.rights("pmd", {"syscall": True, "stack": False}), "OK   privileges: stack of pmd .*no verdict needs"),
+    (doctor.rights("pmd", {"syscall": True, "perf events": False}), "OK   privileges: perf events .* interval later"),
     (doctor.rights("pmd", {"syscall": False}), "WARN privileges: .*a blocked or frozen PMD keeps its state.*: run as"),
     (doctor.rights("pmd", {"wchan": False}), "WARN privileges: .*a frozen PMD is told as blocked: .*CAP_SYS_PTRACE"),
     (doctor.clock(NOW, NOW, 1e-9), "OK   clock: 21 Sep 2026 14:13:20 UTC, monotonic in steps of 1 ns"),
