@@ -20,10 +20,19 @@ class TestedSandbox(Sandbox):
 
     __test__ = False  # no test, whatever pytest thinks of its name
 
-    def __init__(self, *, pmds: int = 2, numa: Sequence[int] = (), max_sleep: int = 10000, keep: bool = False) -> None:
-        super().__init__(pmds=pmds, numa=numa, max_sleep=max_sleep, keep=keep, ovs_root=OVS_ROOT)
+    def __init__(
+        self,
+        *,
+        pmds: int = 2,
+        numa: Sequence[int] = (),
+        max_sleep: int = 10000,
+        keep: bool = False,
+        ovs_root: Path | None = OVS_ROOT,
+    ) -> None:
+        super().__init__(pmds=pmds, numa=numa, max_sleep=max_sleep, keep=keep, ovs_root=ovs_root)
 
     def start_vswitchd(self) -> None:
         """Start ovs-vswitchd, and ask it for its version."""
         super().start_vswitchd()
-        RAN.add(f"{self.appctl('version').splitlines()[0]}, {'of this host' if OVS_ROOT is None else f'in {OVS_ROOT}'}")
+        where = "of this host" if self.root is None else f"in {self.root}"
+        RAN.add(f"{self.appctl('version').splitlines()[0]}, {where}")
