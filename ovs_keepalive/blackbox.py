@@ -17,7 +17,7 @@ import ovs.vlog
 
 from ovs_keepalive import records
 from ovs_keepalive.core import incident
-from ovs_keepalive.core.model import ProcessId, Snapshot, Transition
+from ovs_keepalive.core.model import BAD, ProcessId, Snapshot, Transition
 from ovs_keepalive.formats import document
 from ovs_keepalive.formats.recent import FIELDS, Recent
 from ovs_keepalive.sensors.vswitchd_log import log_path
@@ -98,7 +98,7 @@ class BlackBox:
         return True
 
     def _request(self, snapshot: Snapshot, began: Transition) -> bytes:
-        stalled = [pmd for pmd in snapshot.pmds if pmd.state in incident.BAD]
+        stalled = [pmd for pmd in snapshot.pmds if pmd.state in BAD]
         return msgspec.json.encode(
             {
                 "directory": str(self._directory),

@@ -39,7 +39,6 @@ from ovs_keepalive.core.model import (
 
 WALL_MS = 1_700_000_000_000  # epoch milliseconds at monotonic 0
 WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
-BAD = (State.MISSING, State.DEAD, State.GONE)
 SETTINGS = Settings(enabled=True, interval=1.0, max_main_share=0.01, restart_deadline=60.0, hung_after=60.0)
 FIRST = ProcessId(100, 1000)
 SECOND = ProcessId(200, 2000)

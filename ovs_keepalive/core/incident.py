@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ovs_keepalive.core.model import NEVER, Moment, Snapshot, State, Transition, VswitchdState
-
-BAD = (State.MISSING, State.DEAD, State.GONE)
+from ovs_keepalive.core.model import BAD, NEVER, Moment, Snapshot, State, Transition, VswitchdState
 
 
 class Watch(NamedTuple):

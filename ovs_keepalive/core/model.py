@@ -22,6 +22,9 @@ class State(StrEnum):
     GONE = "GONE"
 
 
+BAD = (State.MISSING, State.DEAD, State.GONE)
+
+
 class Cause(StrEnum):
     """Why a PMD makes no progress, or too little."""
 

@@ -130,9 +130,8 @@ def gone_on(course: Course, looks: Looks) -> Course | None:
     if now.keys() != before.keys():
         return None
     for core, count in now.items():
-        if count <= before[core] and (count < before[core] or core not in parked):
-            return None
-        if count > before[core] and core in parked:
+        goes_on = count == before[core] if core in parked else count > before[core]
+        if not goes_on:
             return None
     return Course(looks.iterations.at, now, parked)
 

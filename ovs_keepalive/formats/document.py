@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovs_keepalive.core import others
-from ovs_keepalive.core.model import NEVER, Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
+from ovs_keepalive.core.model import BAD, NEVER, Cause, Moment, Pmd, Snapshot, Transition, VswitchdState
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
 
@@ -89,7 +89,6 @@ def is_well(node: dict[str, Any]) -> bool:
     """Whether a node document tells of nothing unhealthy: what `show` ends with 0 for. Disabled is not unhealthy."""
     if not node["enabled"]:
         return True
-    bad = (State.MISSING, State.DEAD, State.GONE)
     return node["vswitchd"]["state"] == VswitchdState.RUNNING and not any(
-        pmd["state"] in bad or pmd["cause"] != Cause.NONE for pmd in node["pmds"]
+        pmd["state"] in BAD or pmd["cause"] != Cause.NONE for pmd in node["pmds"]
     )

@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,35 +59,23 @@ def rights(pid: int, tid: int, proc: Path = Path("/proc")) -> dict[str, bool]:
     process = proc / str(pid)
     thread = process / "task" / str(tid)
     readable = {
-        "syscall": _may_read(thread / "syscall"),
+        "syscall": _may((thread / "syscall").read_bytes),
         # The kernel prints wchan as 0 to whom it refuses it; it asks for the same right before it shows `exe`.
-        "wchan": _may_read(thread / "wchan") and _may_follow(process / "exe"),
-        "stack": _may_read(thread / "stack"),
+        "wchan": _may((thread / "wchan").read_bytes) and _may((process / "exe").readlink),
+        "stack": _may((thread / "stack").read_bytes),
     }
-    known = platform.machine() in PERF_EVENT_OPEN
-    return {**readable, "perf events": _may_count(tid)} if known else readable
+    if platform.machine() not in PERF_EVENT_OPEN:
+        return readable
+    return {**readable, "perf events": _may(lambda: _count_switches(tid))}
 
 
-def _may_read(path: Path) -> bool:
+def _count_switches(tid: int) -> None:
+    os.close(perf_event(tid, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CONTEXT_SWITCHES))
+
+
+def _may(attempt: Callable[[], object]) -> bool:
     try:
-        path.read_bytes()
-    except OSError:
-        return False
-    return True
-
-
-def _may_follow(link: Path) -> bool:
-    try:
-        link.readlink()
-    except OSError:
-        return False
-    return True
-
-
-def _may_count(tid: int) -> bool:
-    """Whether a thread's context switches may be had as events."""
-    try:
-        os.close(perf_event(tid, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CONTEXT_SWITCHES))
+        attempt()
     except OSError:
         return False
     return True

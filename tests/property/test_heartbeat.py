@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ovs_keepalive.core import heartbeat, observe
 from ovs_keepalive.core.heartbeat import TABLE, Register
 from ovs_keepalive.core.model import (
+    BAD,
     Cause,
     CloseLook,
     Ended,
@@ -33,7 +34,7 @@ from ovs_keepalive.core.model import (
     ThreadLook,
 )
 from ovs_keepalive.formats import column
-from tests.looks import BAD, FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, WALL_MS, WELL, Scene, Worker, block, snapshot
+from tests.looks import FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, WALL_MS, WELL, Scene, Worker, block, snapshot
 
 T = TypeVar("T")
 GRACE = 1e-6  # seconds by which sums of binary fractions may differ

@@ -20,12 +20,6 @@ TEXT = 'pmd thread numa_id 0 core_id 0:\n  port: vhu-1.é {"x": "}"}\n'
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlSocket]:
-    with ControlSocket(tmp_path / "ovs-vswitchd.1.ctl") as listening:
-        yield listening
-
-
-@pytest.fixture
 def client(server: ControlSocket) -> Iterator[AppctlClient]:
     asking = AppctlClient(server.path)
     yield asking

@@ -10,6 +10,7 @@ import pytest
 
 from ovs_keepalive.core import cause, heartbeat
 from ovs_keepalive.core.model import (
+    BAD,
     Blocked,
     Cause,
     CloseLook,
@@ -24,7 +25,7 @@ from ovs_keepalive.core.model import (
     VswitchdState,
 )
 from ovs_keepalive.formats import column
-from tests.looks import BAD, FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, Scene, pmd, running, thread
+from tests.looks import FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, Scene, pmd, running, thread
 
 ALIVE, SLEEP, MISSING, DEAD, GONE, UNUSED = (
     State.ALIVE,

@@ -16,50 +16,31 @@ from ovs_keepalive.core import incident
 from ovs_keepalive.core.incident import Watch, follow
 from ovs_keepalive.core.model import (
     NEVER,
-    Cause,
     Moment,
-    Others,
-    Pmd,
-    ProcessId,
-    Rxq,
-    Settings,
     Snapshot,
     State,
-    ThreadId,
-    ThreadLook,
     Transition,
-    Vswitchd,
     VswitchdState,
 )
 from ovs_keepalive.formats.incident import Head, Section, clipped, listing, text
 from ovs_keepalive.formats.recent import KEPT, MOST, Recent
 from ovs_keepalive.sensors import evidence
 from ovs_keepalive.sensors.core_users import core_users
-
-PROCESS = ProcessId(100, 1000)
-SETTINGS = Settings(enabled=True, interval=1.0, max_main_share=0.01, restart_deadline=60.0, hung_after=60.0)
+from tests import looks
+from tests.looks import SETTINGS, pmd, running
 
 
 def at(second: float) -> Moment:
     return Moment(second, 1_700_000_000_000 + round(second * 1000))
 
 
-def pmd(core: int, state: State) -> Pmd:
-    id = ThreadId(PROCESS, 200 + core, 5000)
-    look = ThreadLook(1.0, id, f"pmd-c{core:02d}/id:8", core, "t", 10**15, 10**15, frozenset({core}), 1, 1)
-    return Pmd(
-        id, look.name, core, 0, state, at(1), Cause.NONE, at(1), "", at(1), 10**12, 0.0, 1.0, 0.0,
-        (Rxq(f"vhu{core}", 0),), 1.0, look, look, None, None, look, None, 0.0, 0, 0.0,
-    )  # fmt: skip
-
-
 def snapshot(
     second: float, *told: tuple[str, str, str], states: tuple[State, ...] = (), vswitchd: str = "RUNNING"
 ) -> Snapshot:
-    process = Vswitchd(PROCESS, VswitchdState(vswitchd), at(1), 0.0, 0.0, "answers", "", None)
     history = tuple(Transition(at(second), who, old, new, "none", "seen") for who, old, new in told)
-    pmds = tuple(pmd(core, state) for core, state in enumerate(states))
-    return Snapshot(1, at(second), SETTINGS, 1.0, at(0), process, pmds, history, Others(), (), 0.0, 0.0, 1, 0)
+    pmds = (pmd(core, state=state, iterations=10**12) for core, state in enumerate(states))
+    long = (one._replace(look=one.look._replace(state="t", run_ns=10**15, wait_ns=10**15)) for one in pmds)
+    return looks.snapshot(long, at=at(second), history=history, vswitchd=running(state=VswitchdState(vswitchd)))
 
 
 P, Q = "pmd-c00/id:8", "pmd-c01/id:8"

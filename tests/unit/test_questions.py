@@ -26,12 +26,6 @@ DATAPATHS = "dpctl/dump-dps"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlSocket]:
-    with ControlSocket(tmp_path / "ovs-vswitchd.1.ctl") as listening:
-        yield listening
-
-
-@pytest.fixture
 def questions(server: ControlSocket) -> Iterator[Questions]:
     conversation = Questions(server.path)
     yield conversation
