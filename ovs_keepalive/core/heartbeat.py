@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -121,7 +121,7 @@ def judge(register: Register, looks: Looks, settings: Settings, interval: float,
             unverified = seen.quiet < interval / 2 and min(view.silent, looks.now.mono - seen.progress.mono) >= interval
             user = None if looks.core_users is None else looks.core_users.get(seen.id)
             pmds[seen.id] = _move(seen, sight, looks.now, _while_well(seen, unverified, user))
-    pmds, process = _hand_over(pmds, process, looks.now, settings)
+    pmds, process = _hand_over(pmds, process, view, looks.now, settings, interval)
     news = tuple(_transitions(register, pmds, process, looks.now))
     history = (register.history + news)[-HISTORY:] if news else register.history
     version = register.version + (bool(news) or _retold(register, pmds, process))
@@ -251,19 +251,36 @@ def _verdict(pmd: Pmd, sight: Sight) -> cause.Verdict:
 
 
 def _hand_over(
-    pmds: dict[ThreadId, Pmd], process: Vswitchd, now: Moment, settings: Settings
+    pmds: dict[ThreadId, Pmd], process: Vswitchd, view: observe.View, now: Moment, settings: Settings, interval: float
 ) -> tuple[dict[ThreadId, Pmd], Vswitchd]:
     """Let the PMDs of an earlier process go, all at once, when the present one has registered its own."""
     if all(pmd.id.process == process.process for pmd in pmds.values()):
         return pmds, process
     present = {id: pmd for id, pmd in pmds.items() if pmd.id.process == process.process}
     settled = process.state is VswitchdState.RUNNING and now.mono - process.since.mono > settings.restart_deadline
-    if settled or any(pmd.state is not State.UNUSED for pmd in present.values()):
+    if settled or _are_registered(present.values(), view, now.mono - interval):
         if process.state is VswitchdState.STARTING:
             witness = "answers, its PMDs are registered"
             process = process._replace(state=VswitchdState.RUNNING, since=now, witness=witness)
         return present, process._replace(deadline=None)
-    return {id: pmd for id, pmd in pmds.items() if id in present or pmd.state is not State.UNUSED}, process
+    known = {id: pmd for id, pmd in pmds.items() if id not in present and pmd.state is not State.UNUSED}
+    return known | {id: _held_back(pmd) for id, pmd in present.items()}, process
+
+
+def _held_back(pmd: Pmd) -> Pmd:
+    """A new process's PMD that waits to be registered with the others: names may be those of the old ones."""
+    return pmd._replace(state=State.UNUSED, since=pmd.cause_since) if pmd.state in WELL else pmd
+
+
+def _are_registered(pmds: Collection[Pmd], view: observe.View, long_ago: float) -> bool:
+    """Whether a new process's PMDs can be registered: all of them, or one that was seen long ago (monotonic)."""
+    registered = [pmd for pmd in pmds if pmd.state is not State.UNUSED]
+    if any(pmd.cause_since.mono < long_ago for pmd in registered):
+        return True
+    # vswitchd counts a PMD as soon as it has made it, /proc shows its name a moment later.
+    pending = any(pmd.state is State.UNUSED and pmd.rxqs != () for pmd in pmds)
+    counted = view.blocks is not None and view.blocks.keys() <= {pmd.core for pmd in pmds}
+    return bool(registered) and counted and not pending
 
 
 def _retold(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ovs_keepalive.core import cause, heartbeat
+from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.model import (
     BAD,
     Blocked,
@@ -25,7 +26,7 @@ from ovs_keepalive.core.model import (
     VswitchdState,
 )
 from ovs_keepalive.formats import column
-from tests.looks import FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, Scene, pmd, running, thread
+from tests.looks import FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, Scene, Worker, pmd, running, thread
 
 ALIVE, SLEEP, MISSING, DEAD, GONE, UNUSED = (
     State.ALIVE,
@@ -606,9 +607,36 @@ def test_the_pairs_of_the_old_process_leave_together_when_the_new_ones_are_regis
     assert [scene.state(worker) for worker in new] == [ALIVE] * 4
     for register in scene.registers:
         left = [worker for worker in old if worker.id in register.pmds]
-        came = [worker for worker in new if register.pmds.get(worker.id, pmd(state=UNUSED)).state is not UNUSED]
+        came = [worker for worker in new if _is_registered(register, worker)]
         assert len(left) in (0, 4)
         assert not (left and came)
+
+
+@pytest.mark.parametrize("late", [0.03, 0.4, 60.0])
+def test_new_pmds_are_registered_together_though_proc_names_one_of_them_late(late: float) -> None:
+    scene = Scene()
+    old = list(scene.workers)
+    scene.ends(orderly=True)
+    scene.run(0.5)
+    scene.starts(SECOND)
+    first, second = (scene.add(core) for core in range(2))
+    second.exists = False
+    began, told = scene.now, len(scene.registers)
+    scene.run(late)
+    second.exists = True
+    scene.run(1.0)
+    assert [scene.state(worker) for worker in (first, second)] == [ALIVE, ALIVE]
+    for register in scene.registers[told:]:
+        left = [worker for worker in old if worker.id in register.pmds]
+        came = [worker for worker in (first, second) if _is_registered(register, worker)]
+        assert (left, came) in ((old, []), ([], [first, second]), ([], [first]))
+    alone = next(register for register in scene.registers[told:] if _is_registered(register, first))
+    assert _is_registered(alone, second) == (late < scene.interval)  # one that shows no thread is not waited for
+    assert scene.when(first, ALIVE) - began <= scene.interval + 2 * scene.period
+
+
+def _is_registered(register: Register, worker: Worker) -> bool:
+    return register.pmds.get(worker.id, pmd(state=UNUSED)).state is not UNUSED
 
 
 def test_a_restart_inside_its_deadline_is_innocent() -> None:
