@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ovs_keepalive import __version__, dirs
-from ovs_keepalive.config import Config, Invalid, load
+from ovs_keepalive.config import Config, Invalid, default_file, load
 
 WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
 
@@ -76,6 +76,7 @@ def _parser() -> _Parser:
     _add_incident(verbs, common)
 
     check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
+    check.add_argument("--default", action="store_true", help="print the commented default file instead")
     check.set_defaults(verb=_check_config)
 
     doctor = verbs.add_parser(
@@ -209,6 +210,9 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
+    if options.default:
+        print(default_file(), end="")
+        return WELL
     config = load(options.config)
     for name in config.__struct_fields__:
         print(f"{name.replace('_', '-')}: {getattr(config, name)!r}")

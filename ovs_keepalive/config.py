@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -14,27 +16,158 @@ from ovs_keepalive.formats.plain import one_line
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
 
 
-# Of the keys that take one of a few words.
-CHOICES = {"schema": ("manual", "auto"), "mirror": ("none", "external_ids"), "event-witness": ("auto", "off")}
-
-
 class Invalid(Exception):
     """The configuration cannot be used: one line that names the key, the value and the cure."""
+
+
+def _key(text: str, *, unit: str = "", live: bool = False, kind: str = "", **limits: Any) -> msgspec.Meta:
+    """What a key means, in sentences. live: SIGHUP applies a change; kind: its values in words; limits: msgspec's."""
+    return msgspec.Meta(description=text, extra={"unit": unit, "live": live, "kind": kind}, **limits)
+
+
+CPUS = r"^(auto|inherit|\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*)$"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
     """What the file may say. Settings that operators change live stand in OVSDB instead (CONTRACT section 2)."""
 
-    ovsdb: str = ""  # remote of the database; "" = unix:$OVS_RUNDIR/db.sock
-    vswitchd_pidfile: str = ""  # "" = any ovs-vswitchd*.pid in $OVS_RUNDIR
-    refresh: Annotated[int, msgspec.Meta(ge=1000, le=60000)] = 1000  # ms; last_seen is written at most once in it
-    schema: Literal["manual", "auto"] = "manual"  # auto adds the columns to a running ovsdb-server by itself
-    mirror: Literal["none", "external_ids"] = "none"  # changes of state also into Open_vSwitch.external_ids
-    event_witness: Literal["auto", "off"] = "auto"  # the kernel tells when a PMD thread leaves its CPU
-    max_main_share: Annotated[float, msgspec.Meta(ge=0.1, le=50.0)] = 1.0  # % of a core for looks through main
-    restart_deadline: Annotated[float, msgspec.Meta(ge=1.0, le=3600.0)] = 60.0  # s; an orderly restart's time
-    state_dir: str = "/var/lib/ovs-keepalive"  # the black-box records
-    hung_after: Annotated[float, msgspec.Meta(ge=4.0, le=3600.0)] = 60.0  # s; silence alone is HUNG from here on
+    ovsdb: Annotated[
+        str,
+        _key(
+            "Remote of the database: unix:FILE, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT, addresses numeric. "
+            "Empty: db.sock in Open vSwitch's run directory. The option --ovsdb goes before it."
+        ),
+    ] = ""
+    ssl_private_key: Annotated[str, _key("For ssl: remotes: file with this host's private key, PEM.")] = ""
+    ssl_certificate: Annotated[str, _key("For ssl: remotes: file with this host's certificate, PEM.")] = ""
+    ssl_ca_cert: Annotated[
+        str, _key("For ssl: remotes: file with the CA certificates that the server's may be of.")
+    ] = ""
+    ssl_hostname: Annotated[
+        str,
+        _key(
+            "For ssl: remotes: DNS name or address that the server's certificate has to bear. "
+            "Empty: any certificate of the CA will do, as for Open vSwitch's own tools."
+        ),
+    ] = ""
+    vswitchd_pidfile: Annotated[
+        str, _key("Pidfile of ovs-vswitchd. Empty: any ovs-vswitchd*.pid in Open vSwitch's run directory.")
+    ] = ""
+    schema: Annotated[
+        Literal["manual", "auto"],
+        _key(
+            "Who adds the columns to a running ovsdb-server: manual: you, by `ovs-keepalive schema apply`; auto: the "
+            "daemon, after each start of Open vSwitch. Read docs/schema.md before you choose auto: other clients of "
+            "the database may go deaf.",
+            live=True,
+        ),
+    ] = "manual"
+    refresh: Annotated[
+        int,
+        _key(
+            "Time stamps in the columns are written at most once in this time.", unit="ms", live=True, ge=1000, le=60000
+        ),
+    ] = 1000
+    mirror: Annotated[
+        Literal["none", "external_ids"],
+        _key("Write changes of state also into Open_vSwitch.external_ids. Not for OVN chassis."),
+    ] = "none"
+    max_main_share: Annotated[
+        float,
+        _key(
+            "How much of a core looks may take from vswitchd's main thread. Where the interval needs more, looks are "
+            "made less often.",
+            unit="%",
+            live=True,
+            ge=0.1,
+            le=50.0,
+        ),
+    ] = 1.0
+    restart_deadline: Annotated[
+        float,
+        _key(
+            "An orderly restart of vswitchd has to be over by then, or its PMDs are GONE.",
+            unit="s",
+            live=True,
+            ge=1,
+            le=3600,
+        ),
+    ] = 60.0
+    hung_after: Annotated[
+        float,
+        _key(
+            "A main thread of vswitchd that is silent for so long is HUNG; with further evidence it is after 4 s.",
+            unit="s",
+            live=True,
+            ge=4,
+            le=3600,
+        ),
+    ] = 60.0
+    event_witness: Annotated[
+        Literal["auto", "off"],
+        _key("Let the kernel tell when a PMD thread leaves its CPU: stalls are told sooner. Needs CAP_PERFMON."),
+    ] = "auto"
+    affinity: Annotated[
+        str,
+        _key(
+            "CPUs that the daemon runs on. auto: those it was started with, less the ones that PMD threads are pinned "
+            "to, followed live; inherit: those it was started with; or a list of CPUs.",
+            live=True,
+            kind='auto, inherit, or CPUs such as "0,2-3"',
+            pattern=CPUS,
+        ),
+    ] = "auto"
+    state_dir: Annotated[str, _key("Directory of the black-box records.")] = "/var/lib/ovs-keepalive"
+
+
+class Key(NamedTuple):
+    """What is to be known of one key of the file."""
+
+    name: str
+    kind: str  # its values, in words: "integer, 1000 to 60000 ms"
+    default: str  # as it is written in the file
+    text: str  # what it means, in sentences
+    live: bool  # SIGHUP applies a change
+
+
+def documented_keys() -> tuple[Key, ...]:
+    """Every key, in the order of the default file: it, the man page and the reload are made of this."""
+    info = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(Config))
+    return tuple(_documented(field) for field in info.fields)
+
+
+def _documented(field: msgspec.inspect.Field) -> Key:
+    meta = cast(msgspec.inspect.Metadata, field.type)
+    extra = meta.extra or {}
+    text = (meta.extra_json_schema or {})["description"]
+    default = json.dumps(field.default) if isinstance(field.default, str) else f"{field.default:g}"
+    return Key(field.encode_name, extra["kind"] or _kind(meta.type, extra["unit"]), default, text, extra["live"])
+
+
+def _kind(type_: msgspec.inspect.Type, unit: str) -> str:
+    match type_:
+        case msgspec.inspect.LiteralType(values=values):
+            return " or ".join(map(str, values))
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return f"integer, {least} to {most} {unit}"
+        case msgspec.inspect.FloatType(ge=least, le=most):
+            return f"number, {least:g} to {most:g} {unit}"
+    return "text"
+
+
+def default_file() -> str:
+    """The commented default file: every key with its meaning, its values and its default, all commented out."""
+    lines = [
+        "# Configuration of ovs-keepalive. Every key may be absent; each is shown with its default.",
+        "# Check a change with `ovs-keepalive check-config --config FILE`; SIGHUP applies what says so.",
+        "# Whether PMD threads are watched, and how often, stands in OVSDB: Open_vSwitch other_config:enable-keepalive",
+        "# and keepalive-interval.",
+    ]
+    for key in documented_keys():
+        how = "applied by SIGHUP" if key.live else "read at the start"
+        lines += ["", *(f"# {line}" for line in textwrap.wrap(key.text, 110)), f"# ({key.kind}; {how})"]
+        lines.append(f"#{key.name}: {key.default}")
+    return "\n".join(lines) + "\n"
 
 
 def load(path: Path | None) -> Config:
@@ -85,12 +218,11 @@ def _explain(message: str, raw: Any) -> str:
     """msgspec's "Expected `int` >= 1000 - at `$.refresh`" as: the key, its value, the cure."""
     unknown = re.match(r"Object contains unknown field `(.+?)`", message)
     if unknown is not None:
-        known = ", ".join(field.encode_name for field in msgspec.structs.fields(Config))
-        return f"{unknown[1]}: unknown key: remove it, or use one of {known}"
+        return f"{unknown[1]}: unknown key: remove it, or use one of {', '.join(key.name for key in documented_keys())}"
     path = re.search(r" - at `\$\.?([^`]*)`$", message)
     expected = message if path is None else message[: path.start()]
     key = path[1] if path is not None else ""
     value = raw.get(key) if isinstance(raw, dict) and key else raw
-    if expected.startswith("Invalid enum value"):
-        expected = f"Expected {' or '.join(CHOICES[key])}"
+    if expected.startswith("Invalid enum value") or "matching regex" in expected:
+        expected = f"Expected {next(one.kind for one in documented_keys() if one.name == key)}"
     return f"{key or 'the document'}: {value!r}: {expected[:1].lower()}{expected[1:]}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,28 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbfrefresh: 2000\n")
     assert config.load(path).refresh == 2000
+
+
+def test_the_default_file_says_nothing_and_each_of_its_keys_may_be_said() -> None:
+    text = config.default_file()
+    assert config.parse(text, "c.yaml") == Config()
+    said = "".join(line[1:] + "\n" for line in text.splitlines() if re.match(r"#[a-z-]+: ", line))
+    assert config.parse(said, "c.yaml") == Config()
+    assert [line.partition(":")[0] for line in said.splitlines()] == [key.name for key in config.documented_keys()]
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_every_key_tells_what_it_means_and_which_values_it_takes() -> None:
+    by_name = {key.name: key for key in config.documented_keys()}
+    assert by_name["refresh"].kind == "integer, 1000 to 60000 ms"
+    assert by_name["schema"].kind == "auto or manual"
+    assert by_name["restart-deadline"].kind == "number, 1 to 3600 s"
+    assert all(key.text.endswith(".") for key in by_name.values())
+
+
+@pytest.mark.parametrize("cpus", ["auto", "inherit", "0", "0,2-3", "12-15,40"])
+def test_an_affinity_is_a_word_or_a_list_of_cpus(cpus: str) -> None:
+    assert config.parse(f"affinity: '{cpus}'", "c.yaml").affinity == cpus
 
 
 # --- what may not --------------------------------------------------------------------------------
