@@ -240,8 +240,11 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 def _remote(given: str | None, config: Config) -> str:
     remote: str = given or config.ovsdb or f"unix:{dirs.rundir()}/db.sock"
-    from ovs_keepalive.publishers import schema
+    from ovs_keepalive.publishers import schema, tls
 
+    files = (config.ssl_private_key, config.ssl_certificate, config.ssl_ca_cert)
+    if all(files):
+        tls.use(tls.Files(*files, config.ssl_hostname))
     try:
         schema.check_remote(remote)
     except schema.RemoteError as error:

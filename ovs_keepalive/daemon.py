@@ -205,11 +205,14 @@ class Daemon:
         else:
             there = ", ".join(sorted(columns.schema.columns)) or "none: see ovs-keepalive schema apply"
         lock = "held" if session.has_lock else "held by another daemon: waiting, nothing is written"
+        link = "connected" if session.connected else "not connected, trying again"
+        if session.problem:
+            link += f": {session.problem}"
         cpu = self._self.cpu_times()
         lived = max(1e-3, moment().wall_ms / 1000 - self._self.create_time())
         facts = [
             ("version", f"{__version__}, pid {os.getpid()}"),
-            ("database", f"{session.remote}, {'connected' if session.connected else 'not connected, trying again'}"),
+            ("database", f"{session.remote}, {link}"),
             ("columns", f"{there} (schema: {self._options.config.schema})" if session.connected else "not known"),
             ("lock", lock if session.connected else "not known"),
             ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
