@@ -141,6 +141,7 @@ def _run(options: argparse.Namespace) -> int:
         run = daemon.Daemon(
             daemon.Options(
                 config=config,
+                config_file=options.config,
                 remote=remote,
                 vswitchd_pidfile=Path(given) if given else None,
                 pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",

@@ -41,14 +41,6 @@ class Authority(NamedTuple):
         names = self.directory / "names"
         names.write_text("subjectAltName=DNS:ovsdb.test,IP:127.0.0.1\n")
         signer: list[str | Path] = ["-CA", self.certificate, "-CAkey", self.directory / "ca.key", "-CAcreateserial"]
-            "-CA",
-            self.certificate,
-            "-CAkey",
-            self.directory / "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-        ]
         openssl("x509", "-req", "-in", request, *signer, "-days", "2", "-extfile", names, "-out", signed)
         return Files(str(key), str(signed), str(self.certificate))
 
