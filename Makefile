@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+MINUTES ?= 60
 
 BIN    := $(VENV)/bin
 DEBIAN := $(VENV)/stamp-debian
@@ -12,7 +13,7 @@ READY  := $(VENV)/stamp-python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long innocent test-ovs-matrix bench lint format docs clean
+.PHONY: help deps demo run test test-long innocent soak test-ovs-matrix bench lint format docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -34,6 +35,9 @@ test-long: deps ## the long tests: every fault at every interval
 
 innocent: deps ## innocent events at random, none of which may raise an alarm (2 min; ARGS="--seconds 7200 --events 1000")
 	$(BIN)/python -m tests.faults.innocent $(ARGS)
+
+soak: deps ## events of every kind at a high rate, while the daemon is measured (MINUTES=60)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
 test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch of Debian trixie and sid, in chroots (10 min)
 	VENV="$(VENV)" tests/matrix/run $(ARGS)
