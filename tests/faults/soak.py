@@ -139,9 +139,7 @@ class Meter(Background):
         """Until the end, or until the daemon is no more."""
         begin = time.monotonic()
         log = self._sandbox.dir / "ovs-keepalive.log"
-        print(
-            f"{'min':>4} {'small':>8} {'innocent':>8} {'RSS KiB':>8} {'fds':>4} {'threads':>7} {'history':>7} {'log KiB':>7}"
-        )
+        print(" min    small innocent  RSS KiB  fds threads history log KiB", flush=True)
         while not self.over.wait(SAMPLE):
             at = time.monotonic() - begin
             try:
