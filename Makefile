@@ -51,8 +51,9 @@ format: deps ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: deps ## write docs/states.md anew from the code
+docs: deps ## write docs/states.md, the man pages and the shell completion anew from the code
 	$(BIN)/python docs/generate_states.py > docs/states.md
+	$(BIN)/python -m docs.generate_share ovs_keepalive/share
 
 clean: ## remove .venv, caches and builds (Debian's packages stay)
 	rm -rf $(VENV) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
