@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the daemon off the CPUs of PMD threads, and never takes one that it was not given."""
+"""Keeps the daemon off the CPUs of PMD threads, and never takes one that it was not given, unless told to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ovs_keepalive.core.model import Pmd
+from ovs_keepalive.formats.procfs import parse_cpu_list
 
 
 def pinned_cpus(pmds: Iterable[Pmd]) -> frozenset[int]:
@@ -17,16 +18,36 @@ def pinned_cpus(pmds: Iterable[Pmd]) -> frozenset[int]:
     )
 
 
-def stay_off(inherited: Iterable[int], pinned: frozenset[int]) -> str:
-    """Confine every thread of this process to the inherited CPUs less the pinned ones; returns what was done."""
+def follow(wanted: str, inherited: Iterable[int], pinned: frozenset[int]) -> str:
+    """Confine every thread of this process as the configuration key `affinity` wants it; returns what was done.
+
+    wanted: "auto", "inherit" or a list of CPUs; inherited: CPUs at the start; pinned: those of PMD threads.
+    """
     given = frozenset(inherited)
-    left = given - pinned
-    words = ",".join(map(str, sorted(left or given)))
+    if wanted not in ("auto", "inherit"):
+        try:
+            _confine(parse_cpu_list(wanted))
+        except (OSError, ValueError) as error:
+            return f"CPU affinity unchanged: affinity: {wanted!r}: {error}: name CPUs that this host lets it use"
+        return f"CPU affinity {wanted}, as configured"
+    left = given - pinned if wanted == "auto" else given
+    _confine(left or given)
+    words = _words(left or given)
     if not left:
-        return f"CPU affinity unchanged ({words}): PMD threads are pinned to every CPU that this daemon may use"
+        return f"CPU affinity {words}, as given: PMD threads are pinned to every CPU that this daemon may use"
+    if wanted == "inherit":
+        return f"CPU affinity {words}, as given"
+    return f"CPU affinity {words}: off the CPUs of PMD threads ({_words(pinned) or 'none pinned'})"
+
+
+def _words(cpus: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(cpus)))
+
+
+def _confine(cpus: frozenset[int]) -> None:
+    """Raises OSError when this process may use none of them."""
     for thread in Path("/proc/self/task").iterdir():
         try:
-            os.sched_setaffinity(int(thread.name), left)
+            os.sched_setaffinity(int(thread.name), cpus)
         except ProcessLookupError:  # a thread that has just ended
             continue
-    return f"CPU affinity {words}: off the CPUs of PMD threads ({','.join(map(str, sorted(pinned))) or 'none pinned'})"

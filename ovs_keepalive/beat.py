@@ -8,6 +8,7 @@ import os
 import select
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ovs_keepalive.core import heartbeat, others, vswitchd
@@ -94,7 +95,7 @@ class Beat:
         self._questions: Questions | None = None
         self._log: LogSensor | None = None  # None: vswitchd writes none
         self._seq = self._looks = self._looks_failed = 0
-        self._blind_seconds = 0.0
+        self._blind_seconds = self._latest = 0.0
         self._poll = select.poll()
         self._polled: tuple[object, ...] | None = None  # what it is registered for
         self._begin(moment())
@@ -119,6 +120,8 @@ class Beat:
     # --- the loop ------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with suppress(OSError):  # top -H and ps -L show it by this name; Python itself tells the kernel from 3.14 on
+            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("beat")
         try:
             rung: dict[int, int] = {}
             planned = time.monotonic()
@@ -126,6 +129,7 @@ class Beat:
                 now = moment()
                 if not rung and now.mono - planned > LATE:
                     self._blind_seconds += now.mono - planned
+                    self._latest = max(self._latest, now.mono - planned)
                 if self._wanted is not self._settings:
                     self._adopt(self._wanted, now)
                 if self._settings.enabled:
@@ -383,6 +387,7 @@ class Beat:
                 blind=self._blind,
                 look_cost=self._questions.cost if self._questions is not None else 0.0,
                 blind_seconds=self._blind_seconds,
+                latest=self._latest,
                 looks=self._looks,
                 looks_failed=self._looks_failed,
                 event_witness=self._switches.status,

@@ -160,6 +160,7 @@ def _run(options: argparse.Namespace) -> int:
         run = daemon.Daemon(
             daemon.Options(
                 config=config,
+                config_file=options.config,
                 remote=remote,
                 vswitchd_pidfile=Path(given) if given else None,
                 pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",
@@ -289,8 +290,11 @@ def _tree(options: argparse.Namespace) -> tuple[Path | None, Path]:
 
 def _remote(given: str | None, config: Config) -> str:
     remote: str = given or config.ovsdb or f"unix:{dirs.rundir()}/db.sock"
-    from ovs_keepalive.publishers import schema
+    from ovs_keepalive.publishers import schema, tls
 
+    files = (config.ssl_private_key, config.ssl_certificate, config.ssl_ca_cert)
+    if all(files):
+        tls.use(tls.Files(*files, config.ssl_hostname))
     try:
         schema.check_remote(remote)
     except schema.RemoteError as error:

@@ -170,6 +170,21 @@ def default_file() -> str:
     return "\n".join(lines) + "\n"
 
 
+def merged(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
+    """What a reload makes of them: the live keys of the new one, all others of the old; and a line a changed key."""
+    live: dict[str, Any] = {}
+    lines = []
+    for key in documented_keys():
+        field = key.name.replace("-", "_")
+        was, wanted = getattr(old, field), getattr(new, field)
+        if wanted == was:
+            continue
+        if key.live:
+            live[field] = wanted
+        lines.append(f"{key.name}: {was!r} -> {wanted!r}" + ("" if key.live else ": at the next start"))
+    return msgspec.structs.replace(old, **live), tuple(lines)
+
+
 def load(path: Path | None) -> Config:
     """Read the file; None: the default one, which may be absent. Raises Invalid."""
     chosen = path or DEFAULT_PATH

@@ -23,7 +23,7 @@ from ovs_keepalive import __version__, affinity, dirs
 from ovs_keepalive.beat import Beat, moment
 from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.commands import Commands
-from ovs_keepalive.config import Config
+from ovs_keepalive.config import Config, Invalid, load, merged
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
 from ovs_keepalive.pidfile import Pidfile
@@ -33,6 +33,7 @@ from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
 from ovs_keepalive.publishers.session import Session
+from ovs_keepalive.publishers.systemd import Notifier
 from ovs_keepalive.sensors.switches import event_witness
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 from ovs_keepalive.slot import Slot
@@ -48,6 +49,7 @@ class Options:
     """What the command line and the configuration file ask of this run."""
 
     config: Config
+    config_file: Path | None  # None: the default one, which may be absent
     remote: str
     vswitchd_pidfile: Path | None
     pidfile: Path
@@ -64,25 +66,26 @@ class Daemon:
         ovs.poller.SelectPoll = select.poll
         _raise_descriptor_limit()
         self._options = options
-        self._stopping = False
-        self._wakeup, self._wakeup_end = _catch_signals(self.stop)
+        self._stopping = self._reloading = False
+        self._wakeup, self._wakeup_end = _catch_signals(self.stop, self.reload)
+        self._notifier = Notifier(os.environ, os.getpid())
         self._pidfile = Pidfile(options.pidfile)
         control = options.pidfile.parent / f"ovs-keepalive.{os.getpid()}.ctl"
         self._appctl = AppctlServer(str(control), __version__)
         self._slot = Slot()
         self._asked = live.Asked()
         self._other_config: Mapping[str, str] | None = None  # from which they were read
-        config = options.config
+        self._config = config = options.config
         who, switches = VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), event_witness(config.event_witness)
         self._beat = Beat(who, self._settings(), self._slot, switches=switches)
         mirrors = config.mirror == "external_ids"
         self._session = Session(options.remote, ["other_config", *([MIRRORED] if mirrors else [])])
         self._columns = Columns(self._session, config.refresh / 1000, __version__, os.getpid())
         self._mirror = Mirror(self._session) if mirrors else None
-        self._keeper = SchemaKeeper(self._columns.schema) if config.schema == "auto" else None
+        self._keeper = self._keep_schema()
         self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
         self._self = psutil.Process()
-        self._pinned: frozenset[int] = frozenset()
+        self._room: tuple[str, frozenset[int]] = ("auto", frozenset())  # as it was made last
         self._affinity = os.sched_getaffinity(0)
         self._logged: Moment | None = None
         self._rejected: tuple[str, ...] = ()
@@ -109,6 +112,8 @@ class Daemon:
 
     def _turn(self) -> None:
         now = moment()
+        if self._reloading:
+            self._reload(now)
         self._run_database(now)
         self._take_settings()
         snapshot = self._slot.take()
@@ -117,6 +122,7 @@ class Daemon:
             self._publish(snapshot, now)
             self._log_transitions(snapshot)
             self._make_room(snapshot)
+            self._notifier.publish(snapshot)
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
@@ -165,7 +171,7 @@ class Daemon:
         self._beat.change(self._settings())
 
     def _settings(self) -> Settings:
-        config = self._options.config
+        config = self._config
         return Settings(
             enabled=self._asked.enabled,
             interval=self._asked.interval_ms / 1000,
@@ -184,10 +190,30 @@ class Daemon:
             self._logged = snapshot.history[-1].at
 
     def _make_room(self, snapshot: Snapshot) -> None:
-        pinned = affinity.pinned_cpus(snapshot.pmds)
-        if pinned != self._pinned:
-            self._pinned = pinned
-            log.info(affinity.stay_off(self._affinity, pinned))
+        room = (self._config.affinity, affinity.pinned_cpus(snapshot.pmds))
+        if room != self._room:
+            self._room = room
+            log.info(affinity.follow(room[0], self._affinity, room[1]))
+
+    def _reload(self, now: Moment) -> None:
+        """Take what the file says now, as far as it can be taken live; a file in error changes nothing."""
+        self._reloading = False
+        self._notifier.reloading(now)
+        try:
+            self._config, lines = merged(self._config, load(self._options.config_file))
+        except Invalid as error:
+            log.warn(f"{error}; the configuration in force stays")
+        else:
+            for line in lines or ("nothing has changed",):
+                log.info(f"configuration read anew: {line}")
+            self._columns.refresh = self._config.refresh / 1000
+            if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
+                self._keeper = self._keep_schema()
+            self._beat.change(self._settings())
+        self._notifier.reloaded()
+
+    def _keep_schema(self) -> SchemaKeeper | None:
+        return SchemaKeeper(self._columns.schema) if self._config.schema == "auto" else None
 
     # --- what the commands ask -----------------------------------------------------------------
 
@@ -205,12 +231,15 @@ class Daemon:
         else:
             there = ", ".join(sorted(columns.schema.columns)) or "none: see ovs-keepalive schema apply"
         lock = "held" if session.has_lock else "held by another daemon: waiting, nothing is written"
+        link = "connected" if session.connected else "not connected, trying again"
+        if session.problem:
+            link += f": {session.problem}"
         cpu = self._self.cpu_times()
         lived = max(1e-3, moment().wall_ms / 1000 - self._self.create_time())
         facts = [
             ("version", f"{__version__}, pid {os.getpid()}"),
-            ("database", f"{session.remote}, {'connected' if session.connected else 'not connected, trying again'}"),
-            ("columns", f"{there} (schema: {self._options.config.schema})" if session.connected else "not known"),
+            ("database", f"{session.remote}, {link}"),
+            ("columns", f"{there} (schema: {self._config.schema})" if session.connected else "not known"),
             ("lock", lock if session.connected else "not known"),
             ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
                 f", the last with {columns.last_error}" if columns.last_error else "")),
@@ -225,15 +254,21 @@ class Daemon:
         """End the loop after this turn."""
         self._stopping = True
 
+    def reload(self) -> None:
+        """Read the configuration anew in the next turn."""
+        self._reloading = True
+
     # --- the end -------------------------------------------------------------------------------
 
     def _end(self) -> None:
+        self._notifier.stopping()
         self._beat.stop()
         self.blackbox.close()
         self._empty_columns()
         self._session.close()
         self._appctl.close()
         self._pidfile.remove()
+        self._notifier.close()
         log.info("ovs-keepalive ended")
 
     def _empty_columns(self) -> None:
@@ -260,8 +295,8 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _catch_signals(stop: Callable[[], None]) -> tuple[socket.socket, socket.socket]:
-    """Let SIGTERM and SIGINT end the loop; returns the socket that they make readable, and its other end.
+def _catch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> tuple[socket.socket, socket.socket]:
+    """SIGTERM and SIGINT stop, SIGHUP reloads; returns the socket that they make readable, and its other end.
 
     Before python-ovs installs its own: those would unlink files and kill the process with the columns still full.
     """
@@ -271,6 +306,6 @@ def _catch_signals(stop: Callable[[], None]) -> tuple[socket.socket, socket.sock
     signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop())
-    for number in (signal.SIGHUP, signal.SIGALRM):
-        signal.signal(number, lambda _number, _frame: None)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
+    signal.signal(signal.SIGALRM, lambda _number, _frame: None)
     return read, write

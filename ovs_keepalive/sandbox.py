@@ -196,9 +196,9 @@ class Sandbox:
 
     wait = staticmethod(wait)
 
-    def start_ovsdb(self) -> None:
-        """Start ovsdb-server, and wait until it answers."""
-        self._spawn("ovsdb-server", f"--remote=punix:{self._inner}/db.sock")
+    def start_ovsdb(self, *options: str) -> None:
+        """Start ovsdb-server, with more options if need be, and wait until it answers."""
+        self._spawn("ovsdb-server", f"--remote=punix:{self._inner}/db.sock", *options)
         self._until("ovsdb-server", lambda: request(self.dir / "db.sock", "list_dbs", []), "ovsdb-server answers")
 
     def kill_ovsdb(self, number: int = signal.SIGKILL) -> None:

@@ -67,6 +67,16 @@ class Ticker:
             self.worst = max(self.worst, time.monotonic() - planned)
 
 
+def wait_for_calm(seconds: float) -> None:
+    """Wait until this machine has lost no CPU for a second, at most so long: a neighbour's storm passes."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with Ticker() as ticker:
+            time.sleep(1.0)
+        if ticker.worst <= LOST:
+            return
+
+
 def undisturbed(sandbox: Sandbox, run: Callable[[], T], tries: int = 12) -> T:
     """The result of a run in which neither the daemon nor this process lost CPU. Void runs are printed."""
     for attempt in range(1, tries + 1):

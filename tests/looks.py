@@ -523,6 +523,7 @@ def snapshot(pmds: Iterable[Pmd] = (), **fields: Any) -> Snapshot:
         "blind": (),
         "look_cost": 0.0001,
         "blind_seconds": 0.0,
+        "latest": 0.0,
         "looks": 10,
         "looks_failed": 0,
     }

@@ -328,6 +328,7 @@ class Snapshot:
     blind: tuple[str, ...]  # what cannot be seen now, and why
     look_cost: float  # seconds of the main thread that one look takes, at most
     blind_seconds: float  # the daemon's own blind time since it began
+    latest: float  # seconds; by how much the latest of its looks came late
     looks: int
     looks_failed: int
     event_witness: str = ""  # to which threads it listens, and why not to others

@@ -41,6 +41,7 @@ def node(snapshot: Snapshot, now: Moment, facts: dict[str, str]) -> dict[str, An
             "looks": snapshot.looks,
             "looks_failed": snapshot.looks_failed,
             "own_blind_ms": round(snapshot.blind_seconds * 1000),
+            "own_latest_ms": round(snapshot.latest * 1000),
         },
         "daemon": facts,
     }

@@ -55,7 +55,7 @@ def status(snapshot: Snapshot, facts: Sequence[tuple[str, str]]) -> str:
         ("looks", f"{snapshot.looks}, {snapshot.looks_failed} failed"),
         ("cost of a look", f"at most {snapshot.look_cost * 1e6:.0f} us of vswitchd's main thread"),
         ("event witness", snapshot.event_witness or "not known"),
-        ("own blind time", f"{snapshot.blind_seconds:.1f} s"),
+        ("own blind time", f"{snapshot.blind_seconds:.1f} s, at most {snapshot.latest * 1000:.0f} ms at once"),
         ("blind to", "; ".join(snapshot.blind) or "nothing"),
     ]
     return _answer([ENABLED, *columns(rows)])

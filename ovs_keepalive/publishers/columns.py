@@ -25,7 +25,7 @@ class Columns:
         self.committed = self.failed = 0
         self.last_error = ""
         self._session = session
-        self._refresh = refresh
+        self.refresh = refresh  # may be changed at any time
         self._version = version
         self._pid = pid
         self._life = (-1, 0)  # of the session, when the schema was last asked for
@@ -114,7 +114,7 @@ class Columns:
         written, written_details = self._written
         if _states(pairs) != _states(written) or column.without_beat(details) != column.without_beat(written_details):
             return True
-        pause = max(self._refresh, snapshot.settings.interval)
+        pause = max(self.refresh, snapshot.settings.interval)
         return snapshot.settings.enabled and snapshot.at.mono - self._written_at >= 0.95 * pause
 
 

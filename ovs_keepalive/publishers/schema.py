@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import ssl
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import ovs.timeval
 
 from ovs_keepalive.formats import schema as columns
 from ovs_keepalive.formats.schema import Found, Status
+from ovs_keepalive.publishers.tls import TlsStream
 
 LOOK_TIMEOUT = 5.0  # seconds, for one get_schema
 CONVERT_TIMEOUT = 60.0  # seconds: a conversion copies the whole database (some ms for that of one host)
@@ -187,6 +187,9 @@ def check_remote(remote: str) -> None:
         raise RemoteError(f"{remote}: write {kind}:ADDRESS:PORT with a numeric address, [] around IPv6") from None
     if not host or not 0 < port <= HIGHEST_PORT:
         raise RemoteError(f"{remote}: write {kind}:ADDRESS:PORT with a port of 1 to {HIGHEST_PORT}")
+    if kind == "ssl" and TlsStream.files is None:
+        wanted = "ssl-private-key, ssl-certificate and ssl-ca-cert"
+        raise RemoteError(f"{remote}: no files for TLS are set: set {wanted} in the configuration file")
 
 
 def call(remote: str, method: str, params: list[Any], timeout: float) -> Any:
@@ -223,8 +226,6 @@ def _connect(remote: str, deadline: float) -> Any:
     """A connected ovs.stream.Stream. Raises Failed, TimeoutError."""
     try:
         error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(remote), timeout=_left(deadline) * 1000)
-    except TypeError:  # python-ovs asks for its three files first when it opens one
-        raise RemoteError(f"{remote}: no private key, certificate and CA certificate are set for ssl") from None
     except (OSError, ValueError) as failed:
         raise Failed(f"{remote}: cannot connect: {_line(str(failed))}") from None
     if error == errno.ETIMEDOUT:
@@ -235,8 +236,8 @@ def _connect(remote: str, deadline: float) -> Any:
 
 
 def _why(remote: str, error: object) -> str:
-    if remote.startswith("ssl:") and error == ssl.SSL_ERROR_SSL:  # python-ovs gives it in the place of an errno
-        return "the TLS handshake failed: check key, certificate and CA certificate"
+    if remote.startswith("ssl:") and TlsStream.problem:
+        return TlsStream.problem
     cures = {
         errno.ENOENT: "no such socket: is ovsdb-server running, and is this its runtime directory?",
         errno.ECONNREFUSED: "nothing listens there: is ovsdb-server running?",

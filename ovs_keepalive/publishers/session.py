@@ -14,8 +14,12 @@ from typing import Any
 
 import ovs.db.idl
 import ovs.poller
+import ovs.vlog
 
 from ovs_keepalive.core.model import Moment, Transition
+from ovs_keepalive.publishers.tls import TlsStream
+
+log = ovs.vlog.Vlog("session")
 
 DATABASE = TABLE = "Open_vSwitch"
 LOCK = "ovs_keepalive"
@@ -81,6 +85,7 @@ class Session:
         helper.register_columns(TABLE, list(columns))
         self._idl = _Idl(remote, helper)
         self._idl.set_lock(LOCK)
+        self._problem = ""  # the one logged last
         self._read = -1  # change number of the database when its maps were read
         self._maps: dict[str, Mapping[str, str]] = {}
 
@@ -91,10 +96,19 @@ class Session:
         connected = bool(link.is_connected() and self._idl.tables[TABLE].rows)
         if connected:
             self.life = (link.get_seqno(), self._idl.conversions)
+        if self.problem != self._problem:
+            self._problem = self.problem
+            if self._problem:
+                log.warn(f"{self.remote}: {self._problem}: trying again")
         if connected != self.connected:
             self.connected = connected
             states = ("disconnected", "connected") if connected else ("connected", "disconnected")
             self.note(Transition(now, "ovsdb", *states, "none", self.remote))
+
+    @property
+    def problem(self) -> str:
+        """Why TLS cannot connect; "" when it can, or the remote is none of TLS."""
+        return TlsStream.problem if self.remote.startswith("ssl:") else ""
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for the session."""

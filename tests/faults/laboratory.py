@@ -20,7 +20,7 @@ from ovs_keepalive.formats import column
 from ovs_keepalive.ptrace import as_user
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
 from tests.conftest import cannot
-from tests.lab import LOST, Injected, Ticker, own_blind
+from tests.lab import LOST, Injected, Ticker, own_blind, wait_for_calm
 from tests.subscriber import Subscriber, Told
 from tests.switch import TestedSandbox
 
@@ -30,6 +30,7 @@ BAD = {"MISSING", "DEAD", "GONE"}
 NAP = 1000  # microseconds that an idle PMD rests between two iterations
 REST = 0.002  # seconds by which the last progress of such a PMD may be older than the fault
 VOIDS = 12  # runs in a row that may be void before the machine is called too busy
+PATIENCE = 2.0, 120.0  # seconds, of a short and of a long test: to wait for calm after a void run
 VOID_SHARE = 0.10  # of all runs of a long test (issue 3)
 
 
@@ -223,6 +224,8 @@ class Rounds(NamedTuple):
         courses: list[Course] = []
         counted = voids = in_a_row = 0
         while counted < self.runs:
+            if in_a_row:
+                wait_for_calm(PATIENCE[self.runs > 1])
             self.laboratory.make_ready(self.interval_ms)
             # At any phase of the daemon's looks.
             time.sleep(random.uniform(0, self.laboratory.interval))  # noqa: S311

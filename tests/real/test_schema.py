@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import ovs.stream
 import pytest
 
 from ovs_keepalive.formats.schema import Found
@@ -301,34 +300,6 @@ def test_tcp(sandbox: Sandbox) -> None:
     assert schema.apply(f"tcp:127.0.0.1:{port}").after.complete
 
 
-@pytest.fixture
-def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """One self-signed certificate, set for python-ovs, and the options that set it for ovsdb-server."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-days", "2"]
-    if shutil.which(argv[0]) is None:
-        pytest.skip("openssl is not there")
-    subprocess.run([*argv, "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=30)
-    for name, path in (("private_key", key), ("certificate", certificate), ("ca_cert", certificate)):
-        monkeypatch.setattr(ovs.stream.Stream, f"_SSL_{name}_file", str(path))
-    return [f"--private-key={key}", f"--certificate={certificate}", f"--ca-cert={certificate}"]
-
-
-def test_ssl(keys: list[str], tmp_path: Path) -> None:
-    database, port = tmp_path / "conf.db", free_port()
-    subprocess.run(["ovsdb-tool", "create", str(database), STOCK], check=True, capture_output=True, timeout=10)
-    options = [f"--remote=pssl:{port}:127.0.0.1", f"--unixctl={tmp_path}/ctl", "--no-chdir", "-vconsole:off", *keys]
-    server = subprocess.Popen(["ovsdb-server", str(database), *options])
-    try:
-        remote = f"ssl:127.0.0.1:{port}"
-        wait(lambda: schema.status(remote), "ovsdb-server answers")  # until then: Failed, an OSError
-        assert schema.apply(remote).after.complete
-        assert not schema.revert(remote).after.complete
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
     """What came on stderr, which must be one line."""
     out, err = capsys.readouterr()
@@ -362,10 +333,9 @@ def test_a_bad_remote_is_usage(action: str, remote: str, cure: str, capsys: pyte
     assert cure in complaint(capsys)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # python-ovs drops its socket then
 def test_ssl_without_keys_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert verb("status", "ssl:127.0.0.1:6640") == (2, [])
-    assert "no private key, certificate and CA certificate are set" in complaint(capsys)
+    assert "set ssl-private-key, ssl-certificate and ssl-ca-cert" in complaint(capsys)
 
 
 def test_an_unknown_action_is_usage(capsys: pytest.CaptureFixture[str]) -> None:

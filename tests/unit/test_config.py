@@ -267,3 +267,22 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     path.write_text("refresh: 5\n")
     with pytest.raises(Invalid, match=r"c\.yaml: refresh: 5: "):
         config.load(path)
+
+
+# --- a reload ------------------------------------------------------------------------------------
+
+
+def test_a_reload_takes_the_live_keys_and_names_those_that_wait_for_a_restart() -> None:
+    old = Config()
+    new = Config(refresh=5000, ovsdb="unix:/tmp/other.sock", hung_after=30.0)
+    taken, lines = config.merged(old, new)
+    assert taken == Config(refresh=5000, hung_after=30.0)
+    assert lines == (
+        "ovsdb: '' -> 'unix:/tmp/other.sock': at the next start",
+        "refresh: 1000 -> 5000",
+        "hung-after: 60.0 -> 30.0",
+    )
+
+
+def test_a_reload_of_an_unchanged_file_changes_nothing() -> None:
+    assert config.merged(Config(refresh=2000), Config(refresh=2000)) == (Config(refresh=2000), ())

@@ -123,6 +123,7 @@ def test_status_tells_intervals_process_threads_and_blindness() -> None:
             effective=0.1,
             blind=("iterations: answered garbage", "rxqs: refused"),
             blind_seconds=1.25,
+            latest=0.75,
             looks=77,
             looks_failed=3,
             look_cost=0.000145,
