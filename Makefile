@@ -4,16 +4,19 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+PREFIX ?= /usr/local
 MINUTES ?= 60
 
 BIN    := $(VENV)/bin
 DEBIAN := $(VENV)/stamp-debian
 READY  := $(VENV)/stamp-python
+PLACE   = $(DESTDIR)$(PREFIX)/lib/ovs-keepalive
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long innocent soak test-ovs-matrix bench lint format docs clean
+.PHONY: help deps demo run test test-long innocent soak test-ovs-matrix test-packages bench lint format docs \
+        install uninstall deb clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +45,9 @@ soak: deps ## events of every kind at a high rate, while the daemon is measured 
 test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch of Debian trixie and sid, in chroots (10 min)
 	VENV="$(VENV)" tests/matrix/run $(ARGS)
 
+test-packages: deps ## as root: wheel and Debian package, installed, run, upgraded and purged in a chroot (5 min)
+	VENV="$(VENV)" tests/packages/run $(ARGS)
+
 bench: deps ## print what a look costs, and what Open vSwitch pays
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
@@ -55,8 +61,32 @@ format: deps ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: deps ## write docs/states.md anew from the code
+docs: deps ## write docs/states.md, the man pages and the shell completion anew from the code
 	$(BIN)/python docs/generate_states.py > docs/states.md
+	$(BIN)/python -m docs.generate_share ovs_keepalive/share
+
+install: ## as root: an environment of its own in PREFIX/lib (/usr/local), command, unit, man pages; honours DESTDIR
+	$(PYTHON) -m venv --clear "$(PLACE)"
+	"$(PLACE)/bin/python" -m pip install --quiet --no-compile .
+	"$(PLACE)/bin/python" -m pip uninstall --quiet --yes pip setuptools
+	cd "$(PLACE)" && rm -rf include share && find bin -name '[Aa]ctivate*' -delete
+	find "$(PLACE)/lib" -name direct_url.json -delete # tells where this checkout lies
+	sed -i '/^command = /d' "$(PLACE)/pyvenv.cfg"
+	sed -i '1s,.*,#!$(PREFIX)/lib/ovs-keepalive/bin/python3,' "$(PLACE)/bin/ovs-keepalive"
+	find "$(PLACE)" -name __pycache__ -prune -exec rm -rf {} +
+	"$(PLACE)/bin/python" -m compileall -q $(if $(DESTDIR),-s "$(abspath $(DESTDIR))" -p /) "$(abspath $(PLACE))/lib"
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	ln -sfn ../lib/ovs-keepalive/bin/ovs-keepalive "$(DESTDIR)$(PREFIX)/bin/ovs-keepalive"
+	cd / && "$(abspath $(PLACE))/bin/python" -B -m ovs_keepalive install --systemd --prefix "$(PREFIX)" \
+	    $(if $(DESTDIR),--root "$(abspath $(DESTDIR))") $(ARGS)
+
+uninstall: ## as root: take away what `make install` put in place
+	cd / && "$(abspath $(PLACE))/bin/python" -B -m ovs_keepalive uninstall --prefix "$(PREFIX)" \
+	    $(if $(DESTDIR),--root "$(abspath $(DESTDIR))")
+	rm -rf "$(PLACE)" "$(DESTDIR)$(PREFIX)/bin/ovs-keepalive"
+
+deb: ## build a Debian package for this Debian in dist/ (ARGS=2: its revision)
+	debian/build $(ARGS)
 
 clean: ## remove .venv, caches and builds (Debian's packages stay)
 	rm -rf $(VENV) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

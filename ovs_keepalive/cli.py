@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit status."""
     try:
-        options = _parser().parse_args(arguments)
+        options = command_line().parse_args(arguments)
         status: int = options.verb(options)
     except Problem as problem:
         print(f"ovs-keepalive: {problem}", file=sys.stderr)
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> _Parser:
+def command_line() -> argparse.ArgumentParser:
+    """Every verb with its options: the man page and the completion are made of it."""
     parser = _Parser(prog="ovs-keepalive", description="Tells whether each PMD thread of Open vSwitch is alive.")
     parser.add_argument("--version", action="version", version=f"ovs-keepalive {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
@@ -70,7 +71,7 @@ def _parser() -> _Parser:
     show.set_defaults(verb=_show)
 
     schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
-    schema.add_argument("action", choices=("status", "apply", "revert"))
+    schema.add_argument("action", choices=("status", "apply", "revert"), help="compare, add or take away")
     schema.set_defaults(verb=_schema)
 
     _add_incident(verbs, common)
@@ -86,7 +87,7 @@ def _parser() -> _Parser:
         description="A line a check: OK, WARN or FAIL, with the cure; run it as the daemon's user. Exit status: 1 if a "
         "line says FAIL, 3 if the database cannot be reached, else 0.",
     )
-    doctor.add_argument("--vswitchd-pidfile", type=Path, metavar="F")
+    doctor.add_argument("--vswitchd-pidfile", type=Path, metavar="F", help="any ovs-vswitchd*.pid in $OVS_RUNDIR")
     doctor.set_defaults(verb=_doctor)
 
     sandbox = verbs.add_parser("sandbox", parents=[common], help="a private real OVS with PMD threads, watched",
@@ -96,18 +97,36 @@ def _parser() -> _Parser:
     sandbox.add_argument("--keep", action="store_true", help="keep the directory with its logs")
     sandbox.add_argument("command", nargs="*", metavar="COMMAND", help="ends the sandbox when it ends")
     sandbox.set_defaults(verb=_sandbox)
+
+    _add_install(verbs)
     return parser
 
 
 def _add_incident(verbs: Any, common: _Parser) -> None:
     usage = "ovs-keepalive incident [show N | export N [--output F]] [--json] [--state-dir D] [--config F]"
     parser = verbs.add_parser("incident", parents=[common], help="the black-box records", usage=usage)
-    parser.add_argument("action", nargs="?", choices=("list", "show", "export"), default="list")
-    parser.add_argument("number", nargs="?", type=int, metavar="N")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("action", nargs="?", choices=("list", "show", "export"), default="list",
+                        help="a line each, or one of them, readable or as its file")  # fmt: skip
+    parser.add_argument("number", nargs="?", type=int, metavar="N", help="of the record")
+    parser.add_argument("--json", action="store_true", help="list or show it as JSON")
     parser.add_argument("--output", type=Path, metavar="F", help="export to this file (stdout)")
     parser.add_argument("--state-dir", type=Path, metavar="D", help="where they are (state-dir of the configuration)")
     parser.set_defaults(verb=_incident)
+
+
+def _add_install(verbs: Any) -> None:
+    where = _Parser(add_help=False)
+    where.add_argument("--root", type=Path, metavar="DIR", help="a tree to work on instead of this host")
+    where.add_argument("--prefix", type=Path, default=Path("/usr/local"), metavar="DIR",
+                       help="where all but the configuration lies (/usr/local)")  # fmt: skip
+    parser = verbs.add_parser("install", parents=[where], help="put unit, user, configuration and man pages in place")
+    parser.add_argument("--systemd", action="store_true", required=True, help="for systemd; there is no other way")
+    parser.add_argument("--umask", action="store_true", help="Open vSwitch's sockets for the group, no capability")
+    parser.add_argument("--user", metavar="NAME", help="the user that Open vSwitch has of its own, as on RHEL")
+    parser.add_argument("--full-causes", action="store_true", help="with CAP_SYS_PTRACE and CAP_PERFMON")
+    parser.set_defaults(verb=_install)
+    parser = verbs.add_parser("uninstall", parents=[where], help="take away what install put in place")
+    parser.set_defaults(verb=_uninstall)
 
 
 def _incident(options: argparse.Namespace) -> int:
@@ -237,6 +256,36 @@ def _sandbox(options: argparse.Namespace) -> int:
         case ["fault", *_]:
             raise Problem("sandbox fault: needs a PMD and stop or resume: see ovs-keepalive sandbox --help", USAGE)
     return sandbox_verbs.run(options.pmds, options.keep, options.command)
+
+
+def _install(options: argparse.Namespace) -> int:
+    from ovs_keepalive import install
+
+    root, prefix = _tree(options)
+    wishes = install.Wishes(root, prefix, options.umask, options.user, options.full_causes)
+    try:
+        install.install(wishes, install.installed_command(), sys.stdout)
+    except install.Refused as error:
+        raise Problem(f"install: {error}", USAGE) from error
+    return WELL
+
+
+def _uninstall(options: argparse.Namespace) -> int:
+    from ovs_keepalive import install
+
+    try:
+        install.uninstall(*_tree(options), sys.stdout)
+    except install.Refused as error:
+        raise Problem(f"uninstall: {error}", USAGE) from error
+    return WELL
+
+
+def _tree(options: argparse.Namespace) -> tuple[Path | None, Path]:
+    """--root and --prefix."""
+    root, prefix = options.root, options.prefix
+    if not prefix.is_absolute() or ".." in prefix.parts:
+        raise Problem(f"--prefix {prefix}: not absolute: name a directory such as /usr/local", USAGE)
+    return (None if root is None or root.resolve() == Path("/") else root.resolve()), prefix
 
 
 def _remote(given: str | None, config: Config) -> str:
