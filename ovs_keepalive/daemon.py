@@ -26,6 +26,7 @@ from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Config
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
+from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.columns import Columns
@@ -85,6 +86,7 @@ class Daemon:
         self._pinned: frozenset[int] = frozenset()
         self._affinity = os.sched_getaffinity(0)
         self._logged: Moment | None = None
+        self._repeats = Repeats()
         self._rejected: tuple[str, ...] = ()
         self.snapshot: Snapshot | None = None
         Commands(self._appctl, self).register()
@@ -120,7 +122,7 @@ class Daemon:
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
-        self._appctl.run()
+        self._appctl.run(now.mono)
 
     def _run_database(self, now: Moment) -> None:
         self._session.run(now)
@@ -179,7 +181,10 @@ class Daemon:
         for transition in snapshot.history:
             if last is None or transition.at > last:
                 why = f"{transition.cause}: " if transition.cause != "none" else ""
-                log.info(f"{transition.who}: {transition.old} -> {transition.new}: {why}{transition.evidence}")
+                text = f"{transition.who}: {transition.old} -> {transition.new}: {why}{transition.evidence}"
+                kind = f"{transition.who.partition('/')[0]} {transition.old} {transition.new}"
+                if line := self._repeats.line(kind, text, transition.at.mono):
+                    log.info(line)
         if snapshot.history:
             self._logged = snapshot.history[-1].at
 
@@ -271,6 +276,6 @@ def _catch_signals(stop: Callable[[], None]) -> tuple[socket.socket, socket.sock
     signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop())
-    for number in (signal.SIGHUP, signal.SIGALRM):
+    for number in (signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):  # the last two would end the process
         signal.signal(number, lambda _number, _frame: None)
     return read, write
