@@ -76,10 +76,8 @@ VSWITCHD = {
     VswitchdState.RESTARTING: ("It ended in an orderly way and has until its deadline to be back.", "Wait."),
     VswitchdState.GONE: ("It crashed, or did not come back in time, or was never there.", "Start it; read its log."),
     VswitchdState.CRASH_LOOP: (
-        f"It crashed {CRASHES} times or more, each within {CALM / 60:g} min of the others. Told, whatever the present"
-        f" process does, until {CALM / 60:g} min pass without a crash. `schema: auto` converts nothing meanwhile.",
-        "Find out why before it is started once more: its log, its core dumps, `ovs-keepalive incident`."
-        " `explain vswitchd` tells how often it crashed, and what it does now.",
+        f"{CRASHES} crashes within {CALM / 60:g} min, until as long without one; whatever the present process does.",
+        "Find out why before it is started again: its log, its core dumps, `ovs-keepalive incident`.",
     ),
 }
 
