@@ -254,6 +254,8 @@ class Daemon:
             poller.timer_wait(50)
             poller.block()
             self._run_database(moment())
+        if not self._is_idle():
+            log.warn(f"the columns could not be emptied: no answer from {self._session.remote} for {FAREWELL:g} s")
 
     def _is_idle(self) -> bool:
         return self._columns.idle and (self._mirror is None or self._mirror.idle)

@@ -14,8 +14,12 @@ from typing import Any
 
 import ovs.db.idl
 import ovs.poller
+import ovs.vlog
 
 from ovs_keepalive.core.model import Moment, Transition
+from ovs_keepalive.core.repeats import Repeats
+
+log = ovs.vlog.Vlog("session")
 
 DATABASE = TABLE = "Open_vSwitch"
 LOCK = "ovs_keepalive"
@@ -81,8 +85,10 @@ class Session:
         helper.register_columns(TABLE, list(columns))
         self._idl = _Idl(remote, helper)
         self._idl.set_lock(LOCK)
+        self._lock = "not asked for"
         self._read = -1  # change number of the database when its maps were read
         self._maps: dict[str, Mapping[str, str]] = {}
+        self._repeats = Repeats()
 
     def run(self, now: Moment) -> None:
         """Take in what the server sent."""
@@ -95,6 +101,16 @@ class Session:
             self.connected = connected
             states = ("disconnected", "connected") if connected else ("connected", "disconnected")
             self.note(Transition(now, "ovsdb", *states, "none", self.remote))
+        self._follow_lock(now)
+
+    def _follow_lock(self, now: Moment) -> None:
+        """Tell when another daemon has the lock, or somebody stole it."""
+        state = "held" if self.has_lock else "held by another" if self._idl.is_lock_contended else self._lock
+        if state != self._lock:
+            self.note(Transition(now, "lock", self._lock, state, "none", LOCK))
+            if line := self._repeats.line(state, f"lock {LOCK}: {self._lock} -> {state}", now.mono):
+                log.info(line)
+            self._lock = state
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for the session."""
