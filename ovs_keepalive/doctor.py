@@ -21,6 +21,7 @@ from ovs.version import VERSION
 from ovs_keepalive import dirs
 from ovs_keepalive.beat import moment
 from ovs_keepalive.core import doctor as judge
+from ovs_keepalive.core.access import SocketFile, access
 from ovs_keepalive.core.doctor import Finding, Level
 from ovs_keepalive.core.model import NotSeen, Seen, ThreadLook
 from ovs_keepalive.formats import procfs
@@ -216,6 +217,21 @@ def _privileges(case: Case) -> Finding:
     return judge.rights("the main thread", kernel.rights(process.pid, process.pid))
 
 
+def _access(case: Case) -> Finding:
+    process = _known("vswitchd", case.process)
+    pid, who = os.getpid(), f"this user, {_user()},"
+    if isinstance(running := _running_daemon(), Seen):
+        pid = running.value.id.pid
+        who = f"the daemon, pid {pid},"
+    credentials = procfs.parse_credentials(Path(f"/proc/{pid}/status").read_text(errors="replace"))
+    paths = [process.control_socket]
+    if case.remote.startswith("unix:"):
+        paths.append(Path(case.remote.removeprefix("unix:")))
+    stats = [(path.name, path.stat()) for path in paths]
+    sockets = [SocketFile(name, stat.st_uid, stat.st_gid, stat.st_mode) for name, stat in stats]
+    return access(who, credentials, sockets)
+
+
 def _clock(case: Case) -> Finding:
     return judge.clock(case.begun, moment(), time.clock_getres(time.CLOCK_MONOTONIC))
 
@@ -224,12 +240,17 @@ def _python_ovs(_case: Case) -> Finding:
     return judge.python_ovs(VERSION)
 
 
-def _daemon(case: Case) -> Finding:
-    # Its pidfile is locked as vswitchd's is.
-    rundir = _known("runtime directory", case.rundir)
-    sensor = VswitchdSensor(rundir, rundir / "ovs-keepalive.pid")
+def _running_daemon() -> Seen[Process] | NotSeen:
+    """Found as vswitchd is: its pidfile is locked as that one's."""
+    sensor = VswitchdSensor(dirs.rundir(), dirs.rundir() / "ovs-keepalive.pid")
     found, _ = sensor.look(moment())
     sensor.close()
+    return found
+
+
+def _daemon(case: Case) -> Finding:
+    _known("runtime directory", case.rundir)
+    found = _running_daemon()
     if isinstance(found, NotSeen):
         return judge.no_daemon(found.why)
     pid = found.value.id.pid
@@ -254,6 +275,7 @@ CHECKS: Sequence[tuple[str, Callable[[Case], Finding]]] = (
     ("iterations", _iterations),
     ("rxqs", _rxqs),
     ("schedstat", _schedstat),
+    ("access", _access),
     ("privileges", _privileges),
     ("clock", _clock),
     ("python-ovs", _python_ovs),

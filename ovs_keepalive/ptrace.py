@@ -86,11 +86,19 @@ def leash() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
 
 
-def as_user(uid: int) -> list[str]:
-    """What to put before a command that another user is to run; nothing for root. It dies with us too."""
+def as_user(uid: int, group: int | None = None, capabilities: Sequence[str] = ()) -> list[str]:
+    """What to put before a command that another user is to run; nothing for root. It dies with us too.
+
+    group: its only one, of the user's own number if not said; capabilities: "dac_override" and the like, and no others.
+    """
+    if not uid:
+        return []
+    become = [f"--reuid={uid}", f"--regid={uid if group is None else group}", "--clear-groups"]
+    if capabilities:
+        some = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+        become += [f"--inh-caps={some}", f"--ambient-caps={some}", f"--bounding-set={some}"]
     # The kernel forgets the leash when a process changes its user: this one is put on afterwards.
-    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig", "KILL", "--"]
-    return become if uid else []
+    return ["setpriv", *become, "--pdeathsig", "KILL", "--"]
 
 
 def tracer(tid: int) -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ovs_keepalive.ptrace import as_user, is_holder, leash, tracer
+from ovs_keepalive.ptrace import is_holder, leash, tracer
 
 PREFIX = "ovs-keepalive-sandbox."
 DIRECTORIES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
@@ -238,12 +238,12 @@ class Sandbox:
         return self._process("ovs-vswitchd").pid
 
     def start_daemon(
-        self, *args: str, config: Mapping[str, object] | None = None, wait: bool = True, user: int = 0
+        self, *args: str, config: Mapping[str, object] | None = None, wait: bool = True, through: Sequence[str] = ()
     ) -> int:
-        """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers; user: another uid than ours."""
+        """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers; through: as as_user() says it."""
         path = self.dir / "config.yaml"
         path.write_text(json.dumps({**DEFAULTS, "state-dir": f"{self.dir}/state", **(config or {})}))  # JSON is YAML
-        argv = [*as_user(user), sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path), *args]
+        argv = [*through, sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path), *args]
         pid = self._leashed("ovs-keepalive", argv, self.env)
         if wait:
             control = self.dir / f"ovs-keepalive.{pid}.ctl"

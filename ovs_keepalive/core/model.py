@@ -168,6 +168,14 @@ class MainLook(NamedTuple):
     answered: bool  # it has answered this daemon at least once
 
 
+class Credentials(NamedTuple):
+    """As whom a process runs."""
+
+    uid: int  # the effective one
+    groups: frozenset[int]  # with the effective one
+    capabilities: int  # the effective ones, a bit each
+
+
 class Blocked(NamedTuple):
     """A thread waits for another one to quiesce. Told after 1 s, and whenever that time has doubled; not when it ends.
 

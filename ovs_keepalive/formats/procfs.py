@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ovs_keepalive.core.model import Credentials
+
 MAX_CPU = 65535  # more than any kernel is built for; a range beyond it is no CPU list
 
 # pmd-c127/id:139, cut at 15 characters: pmd-c511/id:123
@@ -87,6 +89,17 @@ def parse_status(text: str) -> Status:
         None if cpus is None else parse_cpu_list(cpus),
         None if dumping is None else dumping != 0,
     )
+
+
+def parse_credentials(text: str) -> Credentials:
+    """As whom the process of this `status` runs."""
+    # Uid:	0	0	0	0 … Groups:	4 27  … CapEff:	000001ffffffffff
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in text.split("\n"))}
+    try:
+        groups = {int(fields["Gid"][1]), *map(int, fields["Groups"])}
+        return Credentials(int(fields["Uid"][1]), frozenset(groups), int(fields["CapEff"][0], 16))
+    except (LookupError, ValueError):
+        raise _unreadable("status", text) from None
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:

@@ -177,7 +177,7 @@ class Laboratory:
             self.sandbox.settings(enable_keepalive=True, keepalive_interval=500)
             if self._user:
                 may_be_used(self.sandbox, self._user)
-            self.sandbox.start_daemon(config=self._config, user=self._user)
+            self.sandbox.start_daemon(config=self._config, through=as_user(self._user))
             wait(lambda: len(self.sandbox.column()) == 2, "2 PMDs in the column", 15)
             self.subscriber = stack.enter_context(Subscriber(self.sandbox.remote))
             wait(lambda: self.subscriber.updates, "the subscriber's first update", 5)

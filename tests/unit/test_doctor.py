@@ -17,8 +17,19 @@ import pytest
 
 from ovs_keepalive import doctor as verb
 from ovs_keepalive.core import doctor
+from ovs_keepalive.core.access import SocketFile, access
 from ovs_keepalive.core.doctor import Finding, Level
-from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, ProcessId, Rxq, ThreadId, ThreadLook
+from ovs_keepalive.core.model import (
+    Credentials,
+    Moment,
+    NotSeen,
+    PmdBlock,
+    PmdRxqs,
+    ProcessId,
+    Rxq,
+    ThreadId,
+    ThreadLook,
+)
 from ovs_keepalive.sensors import doctor as kernel
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 
@@ -39,6 +50,8 @@ def polls(core: int, *ports: str) -> PmdRxqs:
 
 
 BOTH = (thread(1), thread(0))
+DB, CTL = SocketFile("db.sock", 0, 7, 0o750), SocketFile("v.ctl", 0, 7, 0o750)  # as Open vSwitch makes them
+GUEST = Credentials(9, frozenset({9, 7}), 0)  # in the sockets' group
 
 FINDINGS = [
     (doctor.runtime_directory("/r", True, (), "root"), "OK   runtime directory: /r"),
@@ -87,6 +100,22 @@ FINDINGS = [
     (doctor.rights("pmd", {"syscall": True, "perf events": False}), "OK   privileges: perf events .* interval later"),
     (doctor.rights("pmd", {"syscall": False}), "WARN privileges: .*a blocked or frozen PMD keeps its state.*: run as"),
     (doctor.rights("pmd", {"wchan": False}), "WARN privileges: .*a frozen PMD is told as blocked: .*CAP_SYS_PTRACE"),
+    (access("it", Credentials(0, frozenset({0}), 0x1FF), [DB]), "OK   access: it may use .* sockets as root"),
+    (access("it", Credentials(9, frozenset({9}), 0x2), [DB]), r"OK   access: .* by CAP_DAC_OVERRIDE, way \(a\)"),
+    (
+        access("it", Credentials(9, frozenset({9, 7}), 0), [DB._replace(mode=0o770)]),
+        r"OK   .* by their group, way \(b\)",
+    ),
+    (
+        access("it", Credentials(9, frozenset({9, 7}), 0), [DB, CTL]),
+        "FAIL access: it may not write to db.sock, v.ctl: run",
+    ),
+    (access("it", Credentials(0, frozenset({0}), 0), [DB]), "OK   access: .* as their owner"),
+    (
+        access("it", Credentials(9, frozenset({9}), 0), [DB._replace(mode=0o777)]),
+        "WARN access: everybody .*: chmod o-w",
+    ),
+    (access("it", GUEST, [DB._replace(mode=0o707)]), "FAIL access: "),
     (doctor.clock(NOW, NOW, 1e-9), "OK   clock: 21 Sep 2026 14:13:20 UTC, monotonic in steps of 1 ns"),
     (doctor.clock(Moment(1, 0), Moment(1, 60_000), 1e-9), "FAIL clock: it is 01 Jan 1970.*: timedatectl"),
     (doctor.clock(NOW, NOW._replace(wall_ms=NOW.wall_ms - 3000), 1e-9), "WARN clock: .*stepped by -3.0 s"),

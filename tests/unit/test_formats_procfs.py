@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ovs_keepalive.core.model import Credentials
 from ovs_keepalive.formats import procfs
 from ovs_keepalive.formats.procfs import Stat
 
@@ -152,3 +153,17 @@ def test_a_held_pmd_still_shows_the_system_call_it_was_held_in(kernel: Path) -> 
 def test_what_cannot_be_read_is_one_clear_line(parse: Callable[[str], object], text: str) -> None:
     with pytest.raises(ValueError, match=r"^['\"].*['\"] is no [\w ]+$"):
         parse(text)
+
+
+# --- credentials ---------------------------------------------------------------------------------
+
+
+def test_credentials_are_the_effective_ones() -> None:
+    text = "Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t27 4 \nCapEff:\t0000000000000002\n"
+    assert procfs.parse_credentials(text) == Credentials(2, frozenset({6, 27, 4}), 2)
+
+
+@pytest.mark.parametrize("text", ["", "Uid:\t1\n", "Uid:\tx\ty\nGid:\t1\t1\nGroups:\nCapEff:\t0\n"])
+def test_credentials_that_cannot_be_read_are_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="status"):
+        procfs.parse_credentials(text)
