@@ -45,6 +45,7 @@ class BlackBox:
         self._killed_at = 0.0  # monotonic: when the child is killed
         self._waiting: bytes | None = None  # the request of an incident that began while the child was busy
         self.refusal = ""
+        self._failure = ""  # of the last record
         if self._is_usable():
             try:
                 records.clean(directory)
@@ -74,7 +75,8 @@ class BlackBox:
     @property
     def fact(self) -> str:
         """For `keepalive/status`."""
-        return self.refusal or f"{self._directory}" + (", a record is being written" if self._child else "")
+        now = ", a record is being written" if self._child else self._failure
+        return self.refusal or f"{self._directory}{now}"
 
     def _take(self, snapshot: Snapshot) -> None:
         self._recent.add(snapshot)
@@ -143,6 +145,7 @@ class BlackBox:
             words = (self._said.read(4096).decode(errors="replace").strip().splitlines() or [""])[-1]
             self._said.close()
         self._child = self._said = None
+        self._failure = f", the last record is not complete: {words or 'cut short'}" if status else ""
         if status == 0:
             log.info(f"incident {words} recorded in {self._directory}: ovs-keepalive incident show {words}")
         else:

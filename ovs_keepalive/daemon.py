@@ -42,6 +42,8 @@ from ovs_keepalive.slot import Slot
 log = ovs.vlog.Vlog("ovs_keepalive")
 
 FAREWELL = 2.0  # seconds that a clean stop may take to empty the columns
+ENDING = (signal.SIGTERM, signal.SIGINT)
+MEANINGLESS = (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)  # by default they kill
 SWITCH = 0.0005  # seconds; with Python's own 5 ms a busy main loop would delay the beat (measured: DESIGN section 2)
 
 
@@ -277,6 +279,12 @@ class Daemon:
         self._pidfile.remove()
         self._notifier.close()
         log.info("ovs-keepalive ended")
+        for number in (
+            *ENDING,
+            *MEANINGLESS,
+            signal.SIGHUP,
+        ):  # else Python, on its way out, would let one more of them kill it
+            signal.signal(number, signal.SIG_IGN)
 
     def _empty_columns(self) -> None:
         """Leave nothing behind that says ALIVE."""
@@ -313,9 +321,9 @@ def _catch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> tupl
     read.setblocking(False)
     write.setblocking(False)
     signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, lambda _number, _frame: stop())
     signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
-    for number in (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):  # each would end the process
+    for number in MEANINGLESS:
         signal.signal(number, lambda _number, _frame: None)
     return read, write

@@ -76,6 +76,15 @@ class Watched:
         """All that subscribers were told."""
         return [told for subscriber in self._subscribers for told in subscriber.updates]
 
+    def states(self, name: str) -> list[str]:
+        """The states that a PMD went through since the first subscription; ALIVE and SLEEP are the same."""
+        states = [state for subscriber in self._subscribers for state in subscriber.states(name)]
+        return [state for state, _ in itertools.groupby(states)]
+
+    def first(self, name: str, state: str, since: float) -> Told | None:
+        """The first update since then in which a PMD has this state."""
+        return next((told for told in self.updates if told.at >= since and told.state(name) == state), None)
+
     @property
     def lies(self) -> list[str]:
         """What was told of PMDs that were well all the while."""

@@ -20,6 +20,7 @@ import ovs.poller
 import ovs.stream
 import ovs.unixctl
 import ovs.unixctl.server
+import ovs.util
 import ovs.vlog
 
 from ovs_keepalive.core.model import Snapshot
@@ -174,12 +175,16 @@ class AppctlServer:
         self._connections: list[Connection] = []  # the one that has been quiet for the longest time first
         self._full = False  # no connection can be accepted
         self._repeats = Repeats()
-        # Before python-ovs registers its own, which ends the process when it does not understand its argument.
-        ovs.unixctl.command_register("set-options", "[--format text|json]", 1, 2, _set_options, None)
-        error, server = ovs.unixctl.server.UnixctlServer.create(path, version)
+        for name, usage, least, most, callback, aux in (
+            ("version", "", 0, 0, _version, version),
+            # python-ovs's own ends the process when it does not understand its argument.
+            ("set-options", "[--format text|json]", 1, 2, _set_options, None),
+            ("list-commands", "", 0, 0, ovs.unixctl.commands["help"].callback, None),  # its name in every OVS daemon
+        ):
+            ovs.unixctl.command_register(name, usage, least, most, callback, aux)
+        error, self._listener = ovs.stream.PassiveStream.open(f"punix:{path}")
         if error:
-            raise OSError(error, f"control socket {path} cannot be made")
-        self._listener = server._listener  # noqa: SLF001 - the socket is python-ovs's, its connections are ours
+            raise OSError(error, os.strerror(error), path)
 
     def register(self, name: str, usage: str, least: int, most: int, command: Command) -> None:
         """Answer `name` with this command; `--json` as a further, last argument asks for JSON."""
@@ -261,6 +266,10 @@ class AppctlServer:
     def _drop(self, connection: Connection) -> None:
         connection.close()
         self._connections.remove(connection)
+
+
+def _version(connection: Connection, _arguments: Sequence[str], version: str) -> None:
+    connection.reply(f"{ovs.util.PROGRAM_NAME} (Open vSwitch) {version}")
 
 
 def _set_options(connection: Connection, arguments: Sequence[str], _aux: object) -> None:

@@ -52,7 +52,7 @@ def test_a_flood_of(flooded: Watched, kind: str, seconds: float) -> None:
     slowest = 0.0
     with flooded.stretch() as stretch, flood(kind, socket, seconds) as process:
         with stopped(tid) as injected:
-            while not (dead := flooded._subscribers[0].first(name, "DEAD", injected.earliest)):
+            while not (dead := flooded.first(name, "DEAD", injected.earliest)):
                 time.sleep(0.01)
                 assert time.monotonic() - injected.latest < 10, "no verdict"
         while process.poll() is None:

@@ -14,6 +14,8 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,29 +30,31 @@ from tests.lab import stopped
 pytestmark = pytest.mark.real
 
 
-def limit(pid: int, descriptors: int) -> None:
-    """Let a process open no descriptor from this number on."""
-    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, hard))
+@contextmanager
+def exhausted(pid: int) -> Iterator[None]:
+    """Let a process open no descriptor more."""
+    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    lowest_free = next(number for number in range(len(used) + 1) if number not in used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, usual[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
 
 
 def test_no_descriptor_is_left(watched: Watched) -> None:
     """What is open stays open: a PMD that fails is told, with its cause; whatever is new waits until there are some."""
     watched.start()
-    usual = resource.prlimit(watched.pid, resource.RLIMIT_NOFILE)[0]
-    used = sorted(int(entry.name) for entry in Path(f"/proc/{watched.pid}/fd").iterdir())
     name, tid = next(iter(watched.sandbox.pmds().items()))
     begin = time.monotonic()
-    limit(watched.pid, next(number for number in range(used[-1] + 2) if number not in used))
-    try:
+    with exhausted(watched.pid):
         with stopped(tid):
-            wait(lambda: watched._subscribers[0].first(name, "GONE", begin), "GONE", 5)
-        wait(lambda: watched._subscribers[0].states(name, begin)[-1] == "ALIVE", "ALIVE again", 5)
+            wait(lambda: watched.first(name, "GONE", begin), "GONE", 5)
+        wait(lambda: watched.states(name)[-1] == "ALIVE", "ALIVE again", 5)
         time.sleep(2.0)  # the fault's own length
-    finally:
-        limit(watched.pid, usual)
     watched.wait_until_well()
-    assert watched._subscribers[0].states(name, begin) == ["ALIVE", "MISSING", "DEAD", "GONE", "ALIVE"]
+    assert watched.states(name) == ["ALIVE", "MISSING", "DEAD", "GONE", "ALIVE"]
     assert [line for line in watched.lies if not line.startswith(name)] == []
     assert "RUNNING" in watched.status()
     watched.came_through(lines=40)
@@ -59,17 +63,13 @@ def test_no_descriptor_is_left(watched: Watched) -> None:
 def test_vswitchd_and_the_database_go_while_no_descriptor_is_left(watched: Watched) -> None:
     """A crash is told as one, not as an orderly stop; what comes new is seen as soon as there are descriptors again."""
     watched.start()
-    usual = resource.prlimit(watched.pid, resource.RLIMIT_NOFILE)[0]
-    limit(watched.pid, 5)
-    try:
+    with exhausted(watched.pid):
         watched.sandbox.kill_vswitchd()
         wait(lambda: {v.partition(",")[0] for v in watched.sandbox.column().values()} == {"GONE"}, "GONE", 5)
         watched.sandbox.start_vswitchd()
         watched.sandbox.kill_ovsdb()
         time.sleep(2.0)  # the fault's own length
         watched.sandbox.start_ovsdb()
-    finally:
-        limit(watched.pid, usual)
     watched.wait_until_well(30)
     assert ("RUNNING", "GONE") in [
         (line["from"], line["to"]) for line in watched.history() if line["who"] == "vswitchd"
@@ -92,7 +92,11 @@ def test_too_few_descriptors_to_begin_with_are_one_line(watched: Watched, descri
             assert "Traceback" not in said
             return
     assert process.returncode == 2, said
-    assert re.fullmatch(r"ovs-keepalive: .*Too many open files.*ulimit -n.*\n", said), said
+    *log, last = said.splitlines()
+    assert re.fullmatch(r"ovs-keepalive: .*Too many open files: raise the limit of open files \(ulimit -n\)", last), (
+        said
+    )
+    assert all("|WARN|" in line for line in log), said
 
 
 def test_the_state_directory_goes_away(watched: Watched) -> None:
@@ -137,7 +141,7 @@ def test_the_wall_clock_steps(watched: Watched, tmp_path: Path, monkeypatch: pyt
             time.sleep(1.0)  # the fault's own length
         assert watched.lies == []
         with stopped(tid) as injected:
-            dead = wait(lambda: watched._subscribers[0].first(name, "DEAD", injected.earliest), "DEAD", 5)
+            dead = wait(lambda: watched.first(name, "DEAD", injected.earliest), "DEAD", 5)
     watched.beat_on(stretch)
     assert 1.0 * watched.interval - 0.1 <= dead.at - injected.earliest <= 1.5 * watched.interval + stretch.machine
     watched.wait_until_well()

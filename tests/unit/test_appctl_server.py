@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import socket
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def request(method: str, *params: object) -> bytes:
 
 @pytest.fixture
 def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
-    monkeypatch.setattr(ovs.unixctl, "commands", {})
+    monkeypatch.setattr(ovs.unixctl, "commands", {"help": ovs.unixctl.commands["help"]})
     ovs.vlog.Vlog.set_levels_from_string("any:off")
     serving = Serving(tmp_path / "x.ctl")
     yield serving
@@ -109,7 +110,8 @@ def warned(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_an_ordinary_client_is_answered(serving: Serving) -> None:
     assert serving.ask("test/echo", "a ü") == "a ü"
     assert serving.ask("test/echo", "a", "--json") == '[\n  "a"\n]\n'
-    assert "1.2.3" in serving.ask("version")
+    assert serving.ask("version").endswith(" (Open vSwitch) 1.2.3")
+    assert re.search(r"^  test/echo +\[TEXT\]$", serving.ask("list-commands"), re.MULTILINE)
     assert serving.ask("nonsense") == '!"nonsense" is not a valid command'
 
 
