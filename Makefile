@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
 PREFIX ?= /usr/local
+MINUTES ?= 60
 
 BIN    := $(VENV)/bin
 DEBIAN := $(VENV)/stamp-debian
@@ -14,7 +15,7 @@ PLACE   = $(DESTDIR)$(PREFIX)/lib/ovs-keepalive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long innocent test-ovs-matrix test-packages bench lint format docs \
+.PHONY: help deps demo run test test-long innocent soak test-ovs-matrix test-packages bench lint format docs \
         install uninstall deb clean
 .DELETE_ON_ERROR:
 
@@ -37,6 +38,9 @@ test-long: deps ## the long tests: every fault at every interval
 
 innocent: deps ## innocent events at random, none of which may raise an alarm (2 min; ARGS="--seconds 7200 --events 1000")
 	$(BIN)/python -m tests.faults.innocent $(ARGS)
+
+soak: deps ## events of every kind at a high rate, while the daemon is measured (MINUTES=60)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
 test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch of Debian trixie and sid, in chroots (10 min)
 	VENV="$(VENV)" tests/matrix/run $(ARGS)

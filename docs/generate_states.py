@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ovs_keepalive.core.heartbeat import CONFIRM, GONE_AFTER, STARVED_AFTER, TABLE, UNVERIFIED, Sight
 from ovs_keepalive.core.model import Cause, State, VswitchdState
 from ovs_keepalive.core.observe import STARVED_FROM, STARVED_UNTIL
-from ovs_keepalive.core.vswitchd import SILENT
+from ovs_keepalive.core.vswitchd import CALM, CRASHES, SILENT
 from ovs_keepalive.formats.tables import SENTENCES
 
 MEANING = {
@@ -75,6 +75,10 @@ VSWITCHD = {
     VswitchdState.STOPPED: ("All of it is stopped by a signal.", "`kill -CONT`."),
     VswitchdState.RESTARTING: ("It ended in an orderly way and has until its deadline to be back.", "Wait."),
     VswitchdState.GONE: ("It crashed, or did not come back in time, or was never there.", "Start it; read its log."),
+    VswitchdState.CRASH_LOOP: (
+        f"{CRASHES} crashes within {CALM / 60:g} min, until as long without one; whatever the present process does.",
+        "Find out why before it is started again: its log, its core dumps, `ovs-keepalive incident`.",
+    ),
 }
 
 

@@ -380,7 +380,7 @@ class Beat:
                 settings=self._settings,
                 effective=self._effective,
                 enabled_at=self._enabled_at,
-                vswitchd=register.vswitchd,
+                vswitchd=vswitchd.told(register.vswitchd),
                 pmds=tuple(sorted(register.pmds.values(), key=lambda pmd: (pmd.core, pmd.id.tid))),
                 history=register.history,
                 others=self._others,

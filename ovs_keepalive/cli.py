@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -170,14 +171,19 @@ def _run(options: argparse.Namespace) -> int:
         raise Problem(str(error), USAGE) from error
     except OSError as error:
         where = error.filename or dirs.rundir()
-        cure = "set OVS_RUNDIR to OVS's run directory, and run as a user who may write there"
+        cures = {errno.ENOSPC: "make room there", errno.EMFILE: "raise the limit of open files (ulimit -n)"}
+        usual = "set OVS_RUNDIR to OVS's run directory, and run as a user who may write there"
+        cure = cures.get(error.errno or 0, usual)
         raise Problem(f"{where}: {error.strerror}: {cure}", USAGE) from error
     return run.loop()
 
 
 def _open_log(options: argparse.Namespace) -> None:
+    import logging
+
     import ovs.vlog
 
+    logging.raiseExceptions = False  # a full disk loses lines of the log; a traceback for each would help nobody
     name = options.log_file
     path = None if name is None else name or str(dirs.logdir() / "ovs-keepalive.log")
     try:

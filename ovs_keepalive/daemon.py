@@ -26,6 +26,7 @@ from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Config, Invalid, load, merged
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
+from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.columns import Columns
@@ -88,6 +89,7 @@ class Daemon:
         self._room: tuple[str, frozenset[int]] = ("auto", frozenset())  # as it was made last
         self._affinity = os.sched_getaffinity(0)
         self._logged: Moment | None = None
+        self._repeats = Repeats()
         self._rejected: tuple[str, ...] = ()
         self.snapshot: Snapshot | None = None
         Commands(self._appctl, self).register()
@@ -126,7 +128,7 @@ class Daemon:
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
-        self._appctl.run()
+        self._appctl.run(now.mono)
 
     def _run_database(self, now: Moment) -> None:
         self._session.run(now)
@@ -185,7 +187,10 @@ class Daemon:
         for transition in snapshot.history:
             if last is None or transition.at > last:
                 why = f"{transition.cause}: " if transition.cause != "none" else ""
-                log.info(f"{transition.who}: {transition.old} -> {transition.new}: {why}{transition.evidence}")
+                text = f"{transition.who}: {transition.old} -> {transition.new}: {why}{transition.evidence}"
+                kind = f"{transition.who.partition('/')[0]} {transition.old} {transition.new}"
+                if line := self._repeats.line(kind, text, transition.at.mono):
+                    log.info(line)
         if snapshot.history:
             self._logged = snapshot.history[-1].at
 
@@ -202,10 +207,12 @@ class Daemon:
         try:
             self._config, lines = merged(self._config, load(self._options.config_file))
         except Invalid as error:
-            log.warn(f"{error}; the configuration in force stays")
+            if line := self._repeats.line("configuration", f"{error}; the configuration in force stays", now.mono):
+                log.warn(line)
         else:
-            for line in lines or ("nothing has changed",):
-                log.info(f"configuration read anew: {line}")
+            for said in lines or ("nothing has changed",):
+                if line := self._repeats.line(said, f"configuration read anew: {said}", now.mono):
+                    log.info(line)
             self._columns.refresh = self._config.refresh / 1000
             if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
                 self._keeper = self._keep_schema()
@@ -284,6 +291,8 @@ class Daemon:
             poller.timer_wait(50)
             poller.block()
             self._run_database(moment())
+        if not self._is_idle():
+            log.warn(f"the columns could not be emptied: no answer from {self._session.remote} for {FAREWELL:g} s")
 
     def _is_idle(self) -> bool:
         return self._columns.idle and (self._mirror is None or self._mirror.idle)
@@ -307,5 +316,6 @@ def _catch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> tupl
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop())
     signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
-    signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+    for number in (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):  # each would end the process
+        signal.signal(number, lambda _number, _frame: None)
     return read, write

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from pathlib import Path
+
+from ovs_keepalive.sensors.vswitchd import FLOCK
 
 
 class Taken(Exception):
@@ -18,17 +21,19 @@ class Pidfile:
     def __init__(self, path: Path) -> None:
         """Raises Taken, or OSError when the file cannot be written."""
         self._path = path
-        self._check()
         new = path.with_name(f"{path.name}.tmp{os.getpid()}")
         self._file = os.open(new, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_TRUNC, 0o644)
         try:
             # Locked before it gets its name: nobody ever sees it unlocked.
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(self._file, f"{os.getpid()}\n".encode())
-            new.rename(path)
-        except OSError:
-            new.unlink()
+            while not self._takes_name(new):
+                pass  # another one, which started together with this one, was faster: now it is known which
+        except (OSError, Taken):
+            os.close(self._file)
             raise
+        finally:
+            new.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Take the file away, if it is still this process's."""
@@ -38,17 +43,36 @@ class Pidfile:
         except FileNotFoundError:
             return
 
-    def _check(self) -> None:
+    def _takes_name(self, new: Path) -> bool:
+        """Of several that start at once one gets the name. False: what was there went meanwhile. Raises Taken."""
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            os.link(new, self._path)
+        except FileExistsError:
+            return self._replaces(new)
+        return True
+
+    def _replaces(self, new: Path) -> bool:
+        """Put the new file in the place of one that a killed daemon left: only with that one's lock."""
+        try:
+            old = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return
+            return False
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            pid = os.read(file, 32).decode(errors="replace").strip()
+            fcntl.lockf(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(old), self._path.stat()):
+                return False
+            new.rename(self._path)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError as error:
+            asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, holder = struct.unpack(FLOCK, fcntl.fcntl(old, fcntl.F_GETLK, asked))
+            if kind == fcntl.F_UNLCK:
+                return False
+            pid = str(holder) if holder > 0 else os.read(old, 32).decode(errors="replace").strip()
             raise Taken(
                 f"{self._path}: already running as pid {pid}: stop it first, or name another file with --pidfile"
             ) from error
         finally:
-            os.close(file)
+            os.close(old)
+        return True

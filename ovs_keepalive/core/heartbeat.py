@@ -284,10 +284,11 @@ def _are_registered(pmds: Collection[Pmd], view: observe.View, long_ago: float) 
 
 
 def _retold(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd) -> bool:
-    """Whether something else than a state is news: a cause, a silence first noted, a thread that came or went."""
+    """Whether something else than a state is news: a cause, a silence first noted, a thread or process that came."""
     before = register.pmds
     return (
         process.noted != register.vswitchd.noted
+        or process.process != register.vswitchd.process
         or process.culprit != register.vswitchd.culprit
         or pmds.keys() != before.keys()
         or any((pmd.cause, pmd.witness) != (before[id].cause, before[id].witness) for id, pmd in pmds.items())
@@ -295,9 +296,13 @@ def _retold(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd) ->
 
 
 def _transitions(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd, now: Moment) -> Iterable[Transition]:
-    was = register.vswitchd
-    if process.state is not was.state or process.process != was.process:
-        yield Transition(now, "vswitchd", was.state, process.state, "none", process.witness)
+    was, told = vswitchd.told(register.vswitchd), vswitchd.told(process)
+    if was.state is told.state is VswitchdState.CRASH_LOOP:
+        news = told.crashes != was.crashes  # that it was started once more is none
+    else:
+        news = told.state is not was.state or told.process != was.process
+    if news:
+        yield Transition(now, "vswitchd", was.state, told.state, "none", told.witness)
     for id, pmd in pmds.items():
         old = register.pmds.get(id)
         if old is None or old.state is pmd.state or {old.state, pmd.state} == {State.ALIVE, State.SLEEP}:

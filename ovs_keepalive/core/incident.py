@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When an incident begins and ends: from the first DEAD, HUNG or GONE until all is well again.
+"""When an incident begins and ends: from the first DEAD, HUNG, GONE or CRASH-LOOP until all is well again.
 
 A second PMD that fails meanwhile belongs to the same incident. A restart announced or orderly (RESTARTING) is none.
 """
@@ -28,7 +28,7 @@ def follow(watch: Watch, snapshot: Snapshot) -> tuple[Watch, Transition | None]:
 
 def _is_failure(transition: Transition) -> bool:
     if transition.who == "vswitchd":
-        return transition.new in (VswitchdState.HUNG, VswitchdState.GONE)
+        return transition.new in (VswitchdState.HUNG, VswitchdState.GONE, VswitchdState.CRASH_LOOP)
     return transition.new in (State.DEAD, State.GONE)
 
 

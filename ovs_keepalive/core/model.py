@@ -50,6 +50,7 @@ class VswitchdState(StrEnum):
     STOPPED = "STOPPED"
     RESTARTING = "RESTARTING"
     GONE = "GONE"
+    CRASH_LOOP = "CRASH-LOOP"
 
 
 class Moment(NamedTuple):
@@ -274,6 +275,8 @@ class Vswitchd(NamedTuple):
     culprit: str  # name of the PMD that holds the main thread up; "" for none known
     deadline: float | None  # monotonic; a restart has to be over by then
     awaited: str = ""  # the thread for which the silent main thread waits, as its log tells
+    crashes: tuple[Moment, ...] = ()  # of this process and those before it, that still count
+    looping: Moment | None = None  # since when it is a crash loop
 
 
 class Other(NamedTuple):

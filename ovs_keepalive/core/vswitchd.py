@@ -2,6 +2,7 @@
 """The ovs-vswitchd process and its main thread: who it is, whether it answers, how it ended.
 
 A silent main thread is not a dead one: creating hundreds of PMDs silences it for 25 s (notes/pmd-signals).
+A crash loop lies over the state of the present process: that one is judged as ever, `told` is what is said of both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ovs_keepalive.core.model import (
     Moment,
     NotSeen,
     Pmd,
+    ProcessId,
     Seen,
     Settings,
     State,
@@ -27,6 +29,7 @@ from ovs_keepalive.core.model import (
 SILENT = 4.0  # seconds; silence this long **with** evidence is HUNG (CONTRACT section 4)
 LEFT_BEFORE = 0.1  # seconds; the threads of a killed process vanish within less
 NOTED = 1.0  # seconds; silence from here on is told as silent=
+CRASHES, CALM = 3, 600.0  # so many crashes within so many seconds are a loop, until as many seconds pass without one
 
 UNKNOWN = Vswitchd(None, VswitchdState.GONE, Moment(0.0, 0), 0.0, 0.0, "no ovs-vswitchd found yet", "", None)
 
@@ -37,15 +40,17 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
     if goes_on(was, looks):
         return was
     pmds = tuple(pmds)
+    if _is_calm(was, now):
+        was = was._replace(crashes=(), looping=None)
     if looks.ended is not None and was.process == looks.ended.process:
-        was = _ended(looks.ended.orderly or _left_before(pmds, now), now, settings)
+        was = _ended(was, looks.ended.orderly or _left_before(pmds, now), now, settings)
     if looks.process is None:
         return _absent(was, now)
     if looks.process != was.process:
         # A restart under way keeps its deadline in view: the new process gets the same time once more.
         restarting = was.state is VswitchdState.RESTARTING
         deadline = now.mono + settings.restart_deadline if restarting else None
-        was = Vswitchd(looks.process, VswitchdState.STARTING, now, 0.0, 0.0, "new process, no answer yet", "", deadline)
+        was = _other(was, looks.process, VswitchdState.STARTING, now, "new process, no answer yet", deadline)
     main = looks.main
     if main is None:
         return was
@@ -69,7 +74,16 @@ def goes_on(was: Vswitchd, looks: Looks) -> bool:
         and looks.main is not None
         and looks.main.silent < NOTED
         and looks.main.state != "T"
+        and not _is_calm(was, looks.now)
     )
+
+
+def told(vswitchd: Vswitchd) -> Vswitchd:
+    """What is said of it: the crash loop, while there is one, whatever the present process does."""
+    if vswitchd.looping is None:
+        return vswitchd
+    loop = f"{len(vswitchd.crashes)} crashes within {CALM / 60:.0f} min; now {vswitchd.state}: {vswitchd.witness}"
+    return vswitchd._replace(state=VswitchdState.CRASH_LOOP, since=vswitchd.looping, witness=loop)
 
 
 def keeps_verdicts(vswitchd: Vswitchd, now: Moment) -> bool:
@@ -89,12 +103,26 @@ def _awaits_pmds(looks: Looks, pmds: tuple[Pmd, ...]) -> bool:
     return any(pmd.id.process != looks.process and pmd.state is not State.UNUSED for pmd in pmds)
 
 
-def _ended(orderly: bool, now: Moment, settings: Settings) -> Vswitchd:
+def _ended(was: Vswitchd, orderly: bool, now: Moment, settings: Settings) -> Vswitchd:
     if orderly:
         deadline = now.mono + settings.restart_deadline
-        return Vswitchd(None, VswitchdState.RESTARTING, now, 0.0, 0.0, "orderly stop", "", deadline)
+        return _other(was, None, VswitchdState.RESTARTING, now, "orderly stop", deadline)
+    crashes = (*(crash for crash in was.crashes if now.mono - crash.mono < CALM), now)
+    looping = was.looping or (now if len(crashes) >= CRASHES else None)
     witness = "the process ended without removing its pidfile"
-    return Vswitchd(None, VswitchdState.GONE, now, 0.0, 0.0, witness, "", None)
+    return _other(was, None, VswitchdState.GONE, now, witness, None)._replace(crashes=crashes, looping=looping)
+
+
+def _other(
+    was: Vswitchd, process: ProcessId | None, state: VswitchdState, now: Moment, witness: str, deadline: float | None
+) -> Vswitchd:
+    """Another process, or none. What the one before was is forgotten, its crash is not."""
+    return Vswitchd(process, state, now, 0.0, 0.0, witness, "", deadline, crashes=was.crashes, looping=was.looping)
+
+
+def _is_calm(was: Vswitchd, now: Moment) -> bool:
+    """Whether the last crash counts no more."""
+    return bool(was.crashes) and now.mono - was.crashes[-1].mono >= CALM
 
 
 def _absent(was: Vswitchd, now: Moment) -> Vswitchd:

@@ -1,22 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control socket: what `ovs-appctl -t ovs-keepalive` is answered. Text, or JSON when asked for."""
+"""The control socket: what `ovs-appctl -t ovs-keepalive` is answered. Text, or JSON when asked for.
+
+Whoever may connect may also flood it. Connections, the size of a request and the answers of one turn are bounded, so
+that the main loop always comes back to the columns. (python-ovs's own server bounds none of them, and reads a request
+without an end for ever.)
+"""
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import ovs.jsonrpc
 import ovs.poller
+import ovs.stream
 import ovs.unixctl
 import ovs.unixctl.server
 import ovs.vlog
 
 from ovs_keepalive.core.model import Snapshot
+from ovs_keepalive.core.repeats import Repeats
 
 log = ovs.vlog.Vlog("appctl")
 
 MOST = 100_000  # lines that can be asked for
+CONNECTIONS = 64  # at once; one more, and the one that has been quiet for the longest time is closed
+LARGEST = 16384  # bytes of a request
+ANSWERS = 8  # in one turn of the main loop
+AGAIN = 1000  # ms until a connection is accepted again that could not be
 
 
 class Refusal(Exception):
@@ -34,54 +49,236 @@ class Answer:
 Command = Callable[[list[str]], Answer]
 
 
+class _Bad(Exception):
+    """The peer speaks no JSON-RPC, or too much of it: why."""
+
+
+class _Half(Exception):
+    """The request is not all there yet."""
+
+
+class _Request(msgspec.Struct):
+    method: str
+    params: list[object]
+    id: object
+
+
+_DECODER = msgspec.json.Decoder(_Request)
+
+
+class Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  # python-ovs carries no types
+    """One client. Its requests are answered one after the other; while it does not read its answer none is read."""
+
+    def __init__(self, stream: ovs.stream.Stream) -> None:  # not its parent's, which knows no bounds
+        self._stream = stream
+        self._received = self._to_send = b""
+        self._request: _Request | None = None  # read, not answered yet
+        self._request_id: object = None
+        self._fmt = ovs.unixctl.UnixctlOutputFormat.TEXT
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._request is not None and not self._to_send
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether it asked for JSON."""
+        return bool(self._fmt == ovs.unixctl.UnixctlOutputFormat.JSON)
+
+    def form(self, name: str) -> None:
+        """Answer in this form from now on, as `ovs-appctl --format` of OVS 3.4 and later asks before its command."""
+        self._fmt = ovs.unixctl.UnixctlOutputFormat[name]
+
+    def go_on(self) -> bool:
+        """Send or read what is possible now; True if anything was. Raises _Bad, or OSError for its end."""
+        if self._to_send:
+            sent = self._stream.send(self._to_send)
+            if sent < 0 and sent != -errno.EAGAIN:
+                raise OSError(-sent, os.strerror(-sent))
+            self._to_send = self._to_send[max(sent, 0) :]
+            return bool(sent > 0)
+        if self._request is not None:
+            return False
+        error, data = self._stream.recv(LARGEST)
+        if error == errno.EAGAIN:
+            return False
+        if error or not data:
+            raise OSError(error, "it hung up")
+        self._received += data
+        self.take_request()
+        return True
+
+    def answer(self) -> None:
+        """Answer the request that waits. Raises whatever its command does."""
+        request, self._request = self._request, None
+        if request is not None:
+            words = request.method, request.params, None, None, request.id
+            self._request_id = request.id
+            self._process_command(ovs.jsonrpc.Message(ovs.jsonrpc.Message.T_REQUEST, *words))
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        """Let the poller wake for it."""
+        if self._to_send:
+            self._stream.send_wait(poller)
+        elif self._request is not None:
+            poller.immediate_wake()
+        else:
+            self._stream.recv_wait(poller)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._stream.close()
+
+    def take_request(self) -> None:
+        """Look for the next request in what has come. Raises _Bad."""
+        text = self._received = self._received.lstrip()
+        if not text:
+            return
+        try:
+            request, end = _first(text)
+        except _Half:
+            if len(text) > LARGEST:
+                raise _Bad(f"a request of more than {LARGEST} bytes") from None
+            return
+        if request.id is None:
+            raise _Bad("a request without an id")
+        self._request, self._received = request, text[end:]
+
+    def _reply_impl_json(self, success: bool, body: object) -> None:
+        reply = {"id": self._request_id, "result": body if success else None, "error": None if success else body}
+        self._to_send = json.dumps(reply).encode()
+
+
+def _first(text: bytes) -> tuple[_Request, int]:
+    """The first request, and where it ends. Raises _Half while there is no end, _Bad if it is none."""
+    try:
+        return _DECODER.decode(text), len(text)
+    except msgspec.DecodeError as error:
+        if "truncated" in str(error):
+            raise _Half from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, or nested a thousand times
+        raise _Bad(f"no JSON-RPC request: {text[:40]!r}") from error
+    try:  # it may be followed by another one; read as Latin-1 a character is a byte
+        end = json.JSONDecoder().raw_decode(text.decode("latin-1"))[1]
+        return _DECODER.decode(text[:end]), end
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _Bad(f"no JSON-RPC request: {text[:40]!r}") from error
+
+
 class AppctlServer:
     """Serves commands on one control socket. run() and wait() belong to the main loop."""
 
     def __init__(self, path: str, version: str) -> None:
         """Listen at once. path: of the socket. Raises OSError when that is not possible."""
+        self._connections: list[Connection] = []  # the one that has been quiet for the longest time first
+        self._full = False  # no connection can be accepted
+        self._repeats = Repeats()
+        # Before python-ovs registers its own, which ends the process when it does not understand its argument.
+        ovs.unixctl.command_register("set-options", "[--format text|json]", 1, 2, _set_options, None)
         error, server = ovs.unixctl.server.UnixctlServer.create(path, version)
         if error:
             raise OSError(error, f"control socket {path} cannot be made")
-        self._server = server
+        self._listener = server._listener  # noqa: SLF001 - the socket is python-ovs's, its connections are ours
 
     def register(self, name: str, usage: str, least: int, most: int, command: Command) -> None:
         """Answer `name` with this command; `--json` as a further, last argument asks for JSON."""
 
-        def callback(connection: Any, arguments: Sequence[str], _aux: object) -> None:
-            try:
-                _reply(connection, command, list(arguments), most)
-            except Refusal as refusal:
-                connection.reply_error(f"{refusal}\n")
-            except Exception as error:
-                # An exception here would leave run() and end the main loop (python-ovs).
-                log.err(f"{name}: {type(error).__name__}: {error}")
-                log.exception(f"{name} failed")
-                connection.reply_error(f"{name} failed: {error}: see the log of ovs-keepalive\n")
+        def callback(connection: Connection, arguments: Sequence[str], _aux: object) -> None:
+            _reply(connection, command, list(arguments), most)
 
         ovs.unixctl.command_register(name, usage, least, most + 1, callback, None)
 
-    def run(self) -> None:
-        """Answer what has come."""
-        self._server.run()
+    def run(self, now: float) -> None:
+        """Answer what has come. now: monotonic seconds."""
+        self._accept(now)
+        answers = 0
+        for connection in list(self._connections):
+            try:
+                active = connection.go_on()
+                if connection.asks and answers < ANSWERS:
+                    answers += 1
+                    active = True
+                    self._answer(connection, now)
+                if active:
+                    self._connections.remove(connection)
+                    self._connections.append(connection)
+            except _Bad as bad:
+                self._warn("bad", f"control socket: a client sent {bad}: closed", now)
+                self._drop(connection)
+            except OSError:  # it has seen enough
+                self._drop(connection)
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for requests."""
-        self._server.wait(poller)
+        if self._full:
+            poller.timer_wait(AGAIN)
+        else:
+            self._listener.wait(poller)
+        for connection in self._connections:
+            connection.wait(poller)
 
     def close(self) -> None:
         """Stop to listen and remove the socket."""
-        self._server.close()
+        for connection in list(self._connections):
+            self._drop(connection)
+        self._listener.close()
+
+    def _accept(self, now: float) -> None:
+        for _ in range(CONNECTIONS):
+            error, stream = self._listener.accept()
+            self._full = error not in (0, errno.EAGAIN, errno.ECONNABORTED)
+            if error:
+                break
+            if len(self._connections) == CONNECTIONS:
+                why = f"control socket: more than {CONNECTIONS} connections: the quietest one is closed"
+                self._warn("many", why, now)
+                self._drop(self._connections[0])
+            self._connections.append(Connection(stream))
+        if self._full:
+            self._warn("full", f"control socket: no connection can be accepted: {os.strerror(error)}", now)
+            if self._connections:
+                self._drop(self._connections[0])
+
+    def _answer(self, connection: Connection, now: float) -> None:
+        try:
+            connection.answer()
+        except Refusal as refusal:
+            connection.reply_error(f"{refusal}\n")
+        except Exception as error:
+            # An exception here would end the main loop.
+            if self._warn("failed", f"a command failed: {type(error).__name__}: {error}", now):
+                log.exception("a command failed")
+            connection.reply_error(f"failed: {error}: see the log of ovs-keepalive\n")
+        connection.take_request()  # the next one may have come with it
+
+    def _warn(self, kind: str, text: str, now: float) -> bool:
+        line = self._repeats.line(kind, text, now)
+        if line is not None:
+            log.warn(line)
+        return line is not None
+
+    def _drop(self, connection: Connection) -> None:
+        connection.close()
+        self._connections.remove(connection)
 
 
-def _reply(connection: Any, command: Command, arguments: list[str], most: int) -> None:
+def _set_options(connection: Connection, arguments: Sequence[str], _aux: object) -> None:
+    name, _, value = "=".join(arguments).partition("=")
+    if name != "--format" or value.upper() not in ovs.unixctl.UnixctlOutputFormat.__members__:
+        raise Refusal(f"{' '.join(arguments)[:60]!r} is no option: there are --format text and --format json")
+    connection.form(value.upper())
+    connection.reply(None)
+
+
+def _reply(connection: Connection, command: Command, arguments: list[str], most: int) -> None:
     as_json = bool(arguments) and arguments[-1] == "--json"
     if as_json:
         arguments.pop()
     if len(arguments) > most:
         raise Refusal(f"takes at most {most} arguments, and --json as the last")
     answer = command(arguments)
-    # What `ovs-appctl --format json` (3.4 and later) asked for; python-ovs keeps it to itself.
-    if connection._fmt == ovs.unixctl.UnixctlOutputFormat.JSON:  # noqa: SLF001
+    if connection.wants_json:
         connection.reply_json(answer.document())
     elif as_json:
         connection.reply(msgspec.json.format(msgspec.json.encode(answer.document()), indent=2).decode() + "\n")

@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import ovs.poller
+import ovs.vlog
 
 from ovs_keepalive.core.model import Moment, Snapshot, Transition
+from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats import column
 from ovs_keepalive.publishers.schema_auto import LiveSchema
 from ovs_keepalive.publishers.session import Outcome, Session, Write
+
+log = ovs.vlog.Vlog("columns")
+
+REST = 1.0  # seconds between two tries, from the second failure in a row on
 
 Content = tuple[dict[str, column.Pair], dict[str, str]]  # of the two columns
 
@@ -35,6 +41,9 @@ class Columns:
         self._in_flight: Content = ({}, {})
         self._written: Content | None = None  # None: not known
         self._written_at = float("-inf")
+        self._failures = 0  # in a row
+        self._rested = float("-inf")  # when to try again
+        self._repeats = Repeats()
 
     def run(self, now: Moment) -> None:
         """Go on with what has to be written."""
@@ -79,12 +88,17 @@ class Columns:
             return
         if outcome is Outcome.DONE:
             self.committed += 1
-            self.last_error = ""
+            if self._failures:
+                self._tell("written", "the columns are written again", now)
+            self._failures, self.last_error = 0, ""
             self._written = self._in_flight
         else:
             # Not retried as such: the next snapshot supersedes it.
             self.failed += 1
+            self._failures += 1
+            self._rested = now.mono + REST if self._failures > 1 else now.mono
             self.last_error = self._write.error()
+            self._tell("failed", f"the columns were not written: {self.last_error}", now)
             self._written = self._wanted = None
             self.schema.look(now)
         self._write = None
@@ -92,7 +106,7 @@ class Columns:
     def _step(self, now: Moment) -> None:
         """Take the next step towards the snapshot that is wanted, unless one is under way."""
         snapshot = self._wanted
-        if snapshot is None or self._write is not None or not self._can_write():
+        if snapshot is None or self._write is not None or not self._can_write() or now.mono < self._rested:
             return
         wanted = column.keepalive(snapshot)
         pairs = column.staged(wanted, self._written[0] if self._written is not None else {}, snapshot)
@@ -107,6 +121,10 @@ class Columns:
         self._in_flight = (pairs, details)
         self._written_at = snapshot.at.mono
         self._follow_write(now)
+
+    def _tell(self, kind: str, text: str, now: Moment) -> None:
+        if line := self._repeats.line(kind, text, now.mono):
+            log.warn(line)
 
     def _is_due(self, snapshot: Snapshot, pairs: Mapping[str, column.Pair], details: Mapping[str, str]) -> bool:
         if self._written is None:

@@ -90,8 +90,9 @@ class LiveSchema:
         try:
             self._result, self.error = call(), ""
         except OSError as error:  # schema.Failed is one
+            if str(error) != self.error:  # it is tried again and again
+                log.warn(f"the columns are not known: {error}")
             self._result, self.error = None, str(error)
-            log.warn(f"the columns are not known: {error}")
         finally:
             os.eventfd_write(self._event, 1)
 

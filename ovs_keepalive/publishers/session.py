@@ -17,6 +17,7 @@ import ovs.poller
 import ovs.vlog
 
 from ovs_keepalive.core.model import Moment, Transition
+from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.publishers.tls import TlsStream
 
 log = ovs.vlog.Vlog("session")
@@ -86,8 +87,10 @@ class Session:
         self._idl = _Idl(remote, helper)
         self._idl.set_lock(LOCK)
         self._problem = ""  # the one logged last
+        self._lock = "not asked for"
         self._read = -1  # change number of the database when its maps were read
         self._maps: dict[str, Mapping[str, str]] = {}
+        self._repeats = Repeats()
 
     def run(self, now: Moment) -> None:
         """Take in what the server sent."""
@@ -104,6 +107,16 @@ class Session:
             self.connected = connected
             states = ("disconnected", "connected") if connected else ("connected", "disconnected")
             self.note(Transition(now, "ovsdb", *states, "none", self.remote))
+        self._follow_lock(now)
+
+    def _follow_lock(self, now: Moment) -> None:
+        """Tell when another daemon has the lock, or somebody stole it."""
+        state = "held" if self.has_lock else "held by another" if self._idl.is_lock_contended else self._lock
+        if state != self._lock:
+            self.note(Transition(now, "lock", self._lock, state, "none", LOCK))
+            if line := self._repeats.line(state, f"lock {LOCK}: {self._lock} -> {state}", now.mono):
+                log.info(line)
+            self._lock = state
 
     @property
     def problem(self) -> str:

@@ -106,9 +106,9 @@ class AppctlClient:
         self._to_send = b""
 
     def _connect(self) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._socket = connection
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         try:
+            self._socket = connection = socket.socket(socket.AF_UNIX, kind)
             if len(os.fsencode(self._path)) <= SUN_PATH:
                 connection.connect(str(self._path))
                 return

@@ -78,7 +78,9 @@ class VswitchdSensor:
         if self._pidfd is not None:
             return bool(select.select([self._pidfd], [], [], 0)[0])
         stat = self._stat(process.id.pid)
-        return stat is None or stat.start != process.id.start or stat.state in "ZX"
+        if stat is None:  # unless descriptors have run out
+            return not (self._proc / str(process.id.pid)).exists()
+        return stat.start != process.id.start or stat.state in "ZX"
 
     def _dumps_core(self, process: Process) -> bool:
         try:
@@ -91,8 +93,10 @@ class VswitchdSensor:
         # An orderly stop unlinks the pidfile before the process ends; a kill leaves it, its lock freed.
         try:
             return process.pidfile.read_text().strip() == str(process.id.pid)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return False
+        except OSError:  # it is there, and cannot be read now: nobody took it away
+            return True
 
     def _find(self) -> Process | str:
         if self._pidfile is not None:

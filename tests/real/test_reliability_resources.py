@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon runs out of what a process needs: descriptors, a state directory; and its wall clock steps.
+
+docs/reliability.md has a line for each test here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ovs_keepalive.ptrace import leash
+from ovs_keepalive.sandbox import wait
+from tests.around import Watched
+from tests.faults.innocent import CLOCK
+from tests.lab import stopped
+
+pytestmark = pytest.mark.real
+
+
+def limit(pid: int, descriptors: int) -> None:
+    """Let a process open no descriptor from this number on."""
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, hard))
+
+
+def test_no_descriptor_is_left(watched: Watched) -> None:
+    """What is open stays open: a PMD that fails is told, with its cause; whatever is new waits until there are some."""
+    watched.start()
+    usual = resource.prlimit(watched.pid, resource.RLIMIT_NOFILE)[0]
+    used = sorted(int(entry.name) for entry in Path(f"/proc/{watched.pid}/fd").iterdir())
+    name, tid = next(iter(watched.sandbox.pmds().items()))
+    begin = time.monotonic()
+    limit(watched.pid, next(number for number in range(used[-1] + 2) if number not in used))
+    try:
+        with stopped(tid):
+            wait(lambda: watched._subscribers[0].first(name, "GONE", begin), "GONE", 5)
+        wait(lambda: watched._subscribers[0].states(name, begin)[-1] == "ALIVE", "ALIVE again", 5)
+        time.sleep(2.0)  # the fault's own length
+    finally:
+        limit(watched.pid, usual)
+    watched.wait_until_well()
+    assert watched._subscribers[0].states(name, begin) == ["ALIVE", "MISSING", "DEAD", "GONE", "ALIVE"]
+    assert [line for line in watched.lies if not line.startswith(name)] == []
+    assert "RUNNING" in watched.status()
+    watched.came_through(lines=40)
+
+
+def test_vswitchd_and_the_database_go_while_no_descriptor_is_left(watched: Watched) -> None:
+    """A crash is told as one, not as an orderly stop; what comes new is seen as soon as there are descriptors again."""
+    watched.start()
+    usual = resource.prlimit(watched.pid, resource.RLIMIT_NOFILE)[0]
+    limit(watched.pid, 5)
+    try:
+        watched.sandbox.kill_vswitchd()
+        wait(lambda: {v.partition(",")[0] for v in watched.sandbox.column().values()} == {"GONE"}, "GONE", 5)
+        watched.sandbox.start_vswitchd()
+        watched.sandbox.kill_ovsdb()
+        time.sleep(2.0)  # the fault's own length
+        watched.sandbox.start_ovsdb()
+    finally:
+        limit(watched.pid, usual)
+    watched.wait_until_well(30)
+    assert ("RUNNING", "GONE") in [
+        (line["from"], line["to"]) for line in watched.history() if line["who"] == "vswitchd"
+    ]
+    watched.came_through(lines=60)
+
+
+@pytest.mark.parametrize("descriptors", [6, 12, 16])
+def test_too_few_descriptors_to_begin_with_are_one_line(watched: Watched, descriptors: int) -> None:
+    """It ends with status 2 and names the limit, or it has enough and runs."""
+    run = [sys.executable, "-m", "ovs_keepalive", "run"]
+    argv = [*leash(), "prlimit", f"--nofile={descriptors}:{descriptors}", *run]
+    with subprocess.Popen(argv, env=watched.sandbox.env, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = process.communicate(timeout=4)[1]
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            said = process.communicate(timeout=10)[1]
+            assert process.returncode == 0, said
+            assert "Traceback" not in said
+            return
+    assert process.returncode == 2, said
+    assert re.fullmatch(r"ovs-keepalive: .*Too many open files.*ulimit -n.*\n", said), said
+
+
+def test_the_state_directory_goes_away(watched: Watched) -> None:
+    """Removed, then a file in its place: told once each, nothing else suffers; a directory again: records again."""
+    watched.start()
+    state = watched.sandbox.dir / "state"
+    name, tid = next(iter(watched.sandbox.pmds().items()))
+
+    def incident() -> None:
+        with stopped(tid):
+            wait(lambda: watched.sandbox.column()[name].startswith("DEAD,"), "DEAD", 5)
+        watched.wait_until_well()
+
+    shutil.rmtree(state)
+    state.write_text("a file")
+    incident()
+    assert watched.count("no incident is recorded") == 1
+    assert "no incident is recorded" in watched.status()
+    state.unlink()
+    incident()
+    wait(lambda: list(state.glob("incident-1.jsonl.gz")), "the next one recorded", 10)
+    shutil.rmtree(state)
+    incident()
+    wait(lambda: list(state.glob("incident-1.jsonl.gz")), "made again", 10)
+    assert [line for line in watched.lies if not line.startswith(name)] == []
+    watched.came_through(lines=60)
+
+
+def test_the_wall_clock_steps(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day back and a day on, the daemon's own wall clock only: no verdict, and a real fault takes its usual time."""
+    clock = tmp_path / "clock"
+    clock.write_bytes(bytes(8))
+    (tmp_path / "sitecustomize.py").write_text(CLOCK.format(path=str(clock)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    watched.start()
+    name, tid = next(iter(watched.sandbox.pmds().items()))
+    with watched.stretch() as stretch:
+        for days in (-1, 1, 0):
+            with clock.open("r+b") as file:
+                file.write(struct.pack("q", days * 86_400 * 10**9))
+            wait(partial(is_days_off, watched, days), "the beat in the new time", 5)
+            time.sleep(1.0)  # the fault's own length
+        assert watched.lies == []
+        with stopped(tid) as injected:
+            dead = wait(lambda: watched._subscribers[0].first(name, "DEAD", injected.earliest), "DEAD", 5)
+    watched.beat_on(stretch)
+    assert 1.0 * watched.interval - 0.1 <= dead.at - injected.earliest <= 1.5 * watched.interval + stretch.machine
+    watched.wait_until_well()
+    watched.came_through(lines=20)
+
+
+def is_days_off(watched: Watched, days: int) -> bool:
+    """Whether the newest beat in the column lies so many days before or after the machine's clock."""
+    beat = int(watched.sandbox.detail()["daemon"].rpartition("beat=")[2])
+    return abs(beat - days * 86_400_000 - time.time() * 1000) < 60_000
