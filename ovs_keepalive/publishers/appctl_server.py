@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import ovs.poller
 import ovs.unixctl
 import ovs.unixctl.server
 import ovs.vlog
 
 from ovs_keepalive.core.model import Snapshot
+from ovs_keepalive.formats.plain import json_text, one_line, sound
 
 log = ovs.vlog.Vlog("appctl")
 
 MOST = 100_000  # lines that can be asked for
+FORMATS = {kind.name.lower(): kind for kind in ovs.unixctl.UnixctlOutputFormat}
 
 
 class Refusal(Exception):
@@ -34,6 +36,23 @@ class Answer:
 Command = Callable[[list[str]], Answer]
 
 
+class _Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  # python-ovs carries no types
+    """A connection of which nothing can end the daemon: python-ovs lets some requests raise (a number of 5,000 digits,
+    `set-options` with anything unknown, `vlog/set FACILITY`), and what leaves run() would end the main loop.
+    """
+
+    def run(self) -> int:
+        """As python-ovs has it; an error number ends the connection."""
+        try:
+            return int(super().run() or 0)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - argparse exits, others raise whatever they raise
+            log.warn(f"{self._rpc.name}: a request that cannot be read: {type(error).__name__}: {error}")
+            return errno.EPROTO
+
+
+ovs.unixctl.server.UnixctlConnection = _Connection  # by this name its server makes them
+
+
 class AppctlServer:
     """Serves commands on one control socket. run() and wait() belong to the main loop."""
 
@@ -43,6 +62,8 @@ class AppctlServer:
         if error:
             raise OSError(error, f"control socket {path} cannot be made")
         self._server = server
+        # Its own would print a usage to our stderr, and exit.
+        ovs.unixctl.commands["set-options"].callback = _set_options
 
     def register(self, name: str, usage: str, least: int, most: int, command: Command) -> None:
         """Answer `name` with this command; `--json` as a further, last argument asks for JSON."""
@@ -51,12 +72,13 @@ class AppctlServer:
             try:
                 _reply(connection, command, list(arguments), most)
             except Refusal as refusal:
-                connection.reply_error(f"{refusal}\n")
+                connection.reply_error(f"{one_line(str(refusal))}\n")
             except Exception as error:
                 # An exception here would leave run() and end the main loop (python-ovs).
                 log.err(f"{name}: {type(error).__name__}: {error}")
                 log.exception(f"{name} failed")
-                connection.reply_error(f"{name} failed: {error}: see the log of ovs-keepalive\n")
+                words = one_line(f"{name} failed: {error}: see the log of ovs-keepalive")
+                connection.reply_error(f"{words}\n")
 
         ovs.unixctl.command_register(name, usage, least, most + 1, callback, None)
 
@@ -82,9 +104,9 @@ def _reply(connection: Any, command: Command, arguments: list[str], most: int) -
     answer = command(arguments)
     # What `ovs-appctl --format json` (3.4 and later) asked for; python-ovs keeps it to itself.
     if connection._fmt == ovs.unixctl.UnixctlOutputFormat.JSON:  # noqa: SLF001
-        connection.reply_json(answer.document())
+        connection.reply_json(sound(answer.document(), one_line))  # which ovs-appctl prints as it comes
     elif as_json:
-        connection.reply(msgspec.json.format(msgspec.json.encode(answer.document()), indent=2).decode() + "\n")
+        connection.reply(json_text(answer.document()))
     else:
         connection.reply(answer.text())
 
@@ -93,9 +115,20 @@ def count(arguments: Sequence[str], default: int) -> int:
     """The number that a command takes. Raises Refusal."""
     if not arguments:
         return default
-    if not (arguments[0].isascii() and arguments[0].isdigit() and 0 < int(arguments[0][:9]) <= MOST):
-        raise Refusal(f"{arguments[0]!r} is no number from 1 to {MOST}")
-    return int(arguments[0])
+    text = arguments[0]
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST):
+        raise Refusal(f"{text!r} is no number from 1 to {MOST}")
+    return int(text)
+
+
+def _set_options(connection: Any, arguments: Sequence[str], _aux: object) -> None:
+    """`--format text|json` for this connection, as ovs-appctl sends it before its command."""
+    option, _, value = arguments[0].partition("=") if len(arguments) == 1 else (arguments[0], "", arguments[1])
+    if option != "--format" or value.lower() not in FORMATS:
+        connection.reply_error(f"{' '.join(arguments)!r}: write --format {' or '.join(FORMATS)}\n")
+        return
+    connection._fmt = FORMATS[value.lower()]  # noqa: SLF001 - as in _reply
+    connection.reply(None)
 
 
 def pick(snapshot: Snapshot, name: str) -> Any:

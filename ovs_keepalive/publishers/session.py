@@ -14,8 +14,11 @@ from typing import Any
 
 import ovs.db.idl
 import ovs.poller
+import ovs.vlog
 
 from ovs_keepalive.core.model import Moment, Transition
+
+log = ovs.vlog.Vlog("session")
 
 DATABASE = TABLE = "Open_vSwitch"
 LOCK = "ovs_keepalive"
@@ -86,7 +89,11 @@ class Session:
 
     def run(self, now: Moment) -> None:
         """Take in what the server sent."""
-        self._idl.run()
+        try:
+            self._idl.run()
+        except Exception as error:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
+            log.warn(f"{self.remote}: an answer that cannot be read: {type(error).__name__}: {error}")
+            self._idl.force_reconnect()
         link = self._idl._session  # noqa: SLF001 - python-ovs tells in no other way whether it is connected
         connected = bool(link.is_connected() and self._idl.tables[TABLE].rows)
         if connected:
