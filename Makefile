@@ -12,7 +12,7 @@ READY  := $(VENV)/stamp-python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long innocent test-ovs-matrix bench lint format docs clean
+.PHONY: help deps demo run test test-long innocent fuzz test-ovs-matrix bench lint format docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +35,9 @@ test-long: deps ## the long tests: every fault at every interval
 innocent: deps ## innocent events at random, none of which may raise an alarm (2 min; ARGS="--seconds 7200 --events 1000")
 	$(BIN)/python -m tests.faults.innocent $(ARGS)
 
+fuzz: deps ## hostile bytes into every decoder, until none shows new coverage for 10 min (hours; ARGS="--seconds 60")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch of Debian trixie and sid, in chroots (10 min)
 	VENV="$(VENV)" tests/matrix/run $(ARGS)
 
@@ -55,7 +58,7 @@ docs: deps ## write docs/states.md anew from the code
 	$(BIN)/python docs/generate_states.py > docs/states.md
 
 clean: ## remove .venv, caches and builds (Debian's packages stay)
-	rm -rf $(VENV) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .benchmarks .fuzz .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find ovs_keepalive tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Done once; the first again when the list of packages changes, the second when pyproject.toml does.

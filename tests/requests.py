@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import errno
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import ovs.jsonrpc
 import ovs.unixctl
 import ovs.unixctl.server
+import ovs.vlog
 
 from ovs_keepalive import __version__
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.core.model import Snapshot, Transition
-from ovs_keepalive.publishers.appctl_server import AppctlServer
+from ovs_keepalive.publishers.appctl_server import AppctlServer, log
 
 PIECE = 4096  # bytes that python-ovs reads at once
 
@@ -80,7 +83,9 @@ class Requests:
 
     def __init__(self, source: Source, directory: Path) -> None:
         self._commands = dict(ovs.unixctl.commands)
+        self._patterns = dict(ovs.vlog.PATTERNS)
         ovs.unixctl.commands.clear()
+        ovs.unixctl.command_register("vlog/set", "spec", 1, sys.maxsize, ovs.vlog.Vlog._unixctl_vlog_set, None)
         self._server = AppctlServer(str(directory / "requests.ctl"), __version__)
         Commands(self._server, source).register()
 
@@ -89,6 +94,13 @@ class Requests:
         self._server.close()
         ovs.unixctl.commands.clear()
         ovs.unixctl.commands.update(self._commands)
+        ovs.vlog.PATTERNS.update(self._patterns)
+
+    def logged(self, message: str) -> str:
+        """A message as vlog would write it now, whatever vlog/set was asked to do."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # python-ovs's own
+            return str(log._build_message(message, "console", "info", 1))
 
     def answer(self, data: bytes) -> tuple[int, str]:
         """What a connection on which this comes is answered, and the error number by which it is closed; 0: it stays

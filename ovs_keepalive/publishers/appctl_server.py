@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from ovs_keepalive.formats.plain import json_text, one_line, sound
 log = ovs.vlog.Vlog("appctl")
 
 MOST = 100_000  # lines that can be asked for
+PATTERN = re.compile(r"[\w %{}:#|,./-]{0,200}", re.ASCII)
 FORMATS = {kind.name.lower(): kind for kind in ovs.unixctl.UnixctlOutputFormat}
 
 
@@ -64,6 +66,8 @@ class AppctlServer:
         self._server = server
         # Its own would print a usage to our stderr, and exit.
         ovs.unixctl.commands["set-options"].callback = _set_options
+        if (vlog_set := ovs.unixctl.commands.get("vlog/set")) is not None:  # once the log is open
+            vlog_set.callback = _guarded(vlog_set.callback)
 
     def register(self, name: str, usage: str, least: int, most: int, command: Command) -> None:
         """Answer `name` with this command; `--json` as a further, last argument asks for JSON."""
@@ -119,6 +123,21 @@ def count(arguments: Sequence[str], default: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST):
         raise Refusal(f"{text!r} is no number from 1 to {MOST}")
     return int(text)
+
+
+def _guarded(vlog_set: Callable[..., None]) -> Callable[..., None]:
+    """vlog/set, but for patterns of the log at which python-ovs fails each time that it logs: it takes what is in the
+    braces of %D{…} for a regular expression.
+    """
+
+    def callback(connection: Any, arguments: Sequence[str], aux: object) -> None:
+        wrong = [spec for spec in arguments if spec.startswith("pattern") and not PATTERN.fullmatch(spec)]
+        if wrong:
+            connection.reply_error(f"{wrong[0]!r}: only letters, digits and %{{}}:#|,./- can be in a pattern\n")
+            return
+        vlog_set(connection, arguments, aux)
+
+    return callback
 
 
 def _set_options(connection: Any, arguments: Sequence[str], _aux: object) -> None:

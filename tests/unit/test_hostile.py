@@ -346,12 +346,25 @@ NINES = "9" * 5000
 def test_a_request_that_makes_python_ovs_raise_ends_its_connection_only(data: str, tmp_path: Path) -> None:
     source = Source(snapshot([pmd()]), tmp_path)
     requests = Requests(source, tmp_path)
-    ovs.unixctl.commands["vlog/set"] = ovs.unixctl._UnixctlCommand("", 1, 9, ovs.vlog.Vlog._unixctl_vlog_set, None)
     try:
         status, said = requests.answer(data.encode())
         assert status != 0
         assert said == ""
         assert "Enabled" in requests.answer(b'{"id": 1, "method": "keepalive/status", "params": []}')[1]
+    finally:
+        requests.close()
+
+
+@pytest.mark.parametrize("spec", ["%D{(}", "%D{(a+)+$}", "%D{[}", "\x1b", "\n"])
+def test_a_pattern_that_would_break_the_log_is_refused(spec: str, tmp_path: Path) -> None:
+    requests = Requests(Source(snapshot([pmd()]), tmp_path), tmp_path)
+    try:
+        for pattern in (spec, "%D{%H:%M:%S.###Z}|%05N|%c%T|%p|%m"):
+            request = {"id": 1, "method": "vlog/set", "params": [f"pattern:console:{pattern}"]}
+            status, said = requests.answer(json.dumps(request).encode())
+            assert status == 0
+            assert (json.loads(said)["error"] is not None) == (pattern == spec)
+            assert "harmless" in requests.logged("harmless")
     finally:
         requests.close()
 
