@@ -130,6 +130,8 @@ def _incident(options: argparse.Namespace) -> int:
         match action:
             case "show":
                 incident_verbs.show(directory, number, options.json, sys.stdout)
+            case "export" if options.output is None and sys.stdout.isatty():
+                raise Problem("incident export: a record is compressed, no text for a terminal: give --output F", USAGE)
             case "export":
                 incident_verbs.export(directory, number, options.output, sys.stdout.buffer)
             case _:

@@ -133,7 +133,7 @@ def verb(action: str, remote: str, out: TextIO) -> int:
     try:
         return verbs[action](remote, out)
     except Failed as error:
-        sys.stderr.write(f"ovs-keepalive: {error}\n")
+        sys.stderr.write(f"ovs-keepalive: {one_line(str(error))}\n")
         return 2 if isinstance(error, RemoteError) else 3
 
 
@@ -160,7 +160,9 @@ def _revert(remote: str, out: TextIO) -> int:
 
 def _tell_change(done: str, names: tuple[str, ...], outcome: Outcome, out: TextIO) -> None:
     if outcome.changed:
-        print(f"{done} {' and '.join(names)}; schema version {outcome.after.version or 'none'} as before", file=out)
+        print(
+            f"{done} {' and '.join(names)}; schema version {_line(outcome.after.version) or 'none'} as before", file=out
+        )
     else:
         print("nothing to do", file=out)
 

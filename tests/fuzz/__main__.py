@@ -129,6 +129,8 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     for number in (1, 2):
         os.dup2(output, number)
+    words = log.with_suffix(".words")
+    words.write_text(targets.dictionary())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
     for number, seed in enumerate(target.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
@@ -148,6 +150,7 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
         "rss_limit_mb": MEMORY,
         "print_final_stats": 1,
         "artifact_prefix": f"{crashes}/",
+        "dict": words,
     }
     atheris.Setup([target.name, *(f"-{key}={value}" for key, value in limits.items()), str(corpus)], one)
     atheris.Fuzz()
@@ -165,6 +168,8 @@ def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, 
     with Path(os.devnull).open("w") as null:  # it tells of each module
         os.dup2(null.fileno(), 2)
         with atheris.instrument_imports(include=PACKAGES):
+            import yaml  # noqa: F401 - which the configuration loads only when it is read
+
             from tests.fuzz import targets
     os.dup2(silent, 2)
     os.close(silent)

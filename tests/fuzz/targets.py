@@ -685,6 +685,85 @@ TARGETS = (
     Target("plain", _plain, (), _these("é\x1b[2J", "a\u202e", "\U000e0041", '"\\'), "every way out: text and JSON"),
 )
 
+# What libFuzzer puts in besides what it finds: words that decoders in C compare, of which it learns nothing.
+WORDS = (
+    *(
+        '{"',
+        '":',
+        '"}',
+        "[[",
+        "]]",
+        "null",
+        "true",
+        "1e5",
+        "-0",
+        "\\u0000",
+        "\\ud83d\\ude00",
+        "\\ud800",
+        '"id":',
+        '"result":',
+    ),
+    *('"error":', '"method":"', '"params":[', '"enabled":true', '"pmds":[', '"data":', '"name":"', '"at":', '"rows":['),
+    *("pmd thread numa_id 0", "main thread:", " core_id 1:", "\n  Iterations: ", "\n  port: ", " queue-id: ", "9" * 20),
+    *(" R ", "(a) ", "TracerPid:\t", "Cpus_allowed_list:\t", "CoreDumping:\t1", "0-65535", "pmd-c1/id:2", "running"),
+    *(
+        "|WARN|",
+        "ovs_rcu|WARN|blocked 9 ms waiting for x to quiesce\n",
+        "timeval",
+        "\n",
+        "\r\n",
+        "\xff",
+        "\0",
+        "\x1b[2J",
+        "\t",
+    ),
+    *(
+        "refresh: ",
+        "schema: auto",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!int ",
+        "!!float ",
+        "!!timestamp ",
+        "!!binary ",
+        "? ",
+        "- ",
+        "0x",
+    ),
+    *(
+        ".inf",
+        ".nan",
+        "1:2:3",
+        "--- ",
+        "%YAML 1.1\n",
+        "|\n ",
+        ">-\n ",
+        "'",
+        "keepalive-interval",
+        "enable-keepalive",
+        "ovn-",
+    ),
+    *(
+        "--format",
+        "=json",
+        "--json",
+        "pattern:console:",
+        "%D{",
+        "FACILITY",
+        "keepalive/history",
+        "vlog/set",
+        "set-options",
+    ),
+    *("ALIVE,1,", "--log-file=", "../", "\u202e", "\u2028", "\U000e0041", "Open_vSwitch", '"tables":{', '"columns":{'),
+)
+
+
+def dictionary() -> str:
+    """WORDS as libFuzzer reads them."""
+    quoted = ("".join(f"\\x{byte:02x}" for byte in word.encode("latin-1", "ignore") or word.encode()) for word in WORDS)
+    return "".join(f'"{word}"\n' for word in quoted)
+
 
 def named(name: str) -> Target:
     """The target of that name. Raises KeyError."""

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from ovs_keepalive.core.model import Cause, Moment, Other, Others, OtherThread, 
 from ovs_keepalive.formats import column, document, incident, plain, pmd_rxq, tables
 from ovs_keepalive.formats.incident import Head, Section
 from ovs_keepalive.formats.recent import Recent
+from ovs_keepalive.publishers import schema
 from ovs_keepalive.publishers.session import Session
 from tests.looks import WALL_MS, pmd, running, snapshot
 from tests.requests import Requests, Source
@@ -465,3 +467,31 @@ def test_every_way_into_the_log_is_filtered(kind: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(ovs.vlog.Vlog, "init", lambda _path: None)
     cli._open_log(cli._parser().parse_args(["run", "--log-file", str(tmp_path / "log")]))
     assert kind in added
+
+
+def test_a_record_is_not_exported_to_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records.write(tmp_path, head("x"), [])
+    words = ["incident", "export", "1", "--state-dir", str(tmp_path)]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(words) == cli.USAGE
+    assert "no text for a terminal: give --output F" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_version_of_somebody_elses_schema_is_printed_fit(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = {"tables": {"Open_vSwitch": {"columns": {"keepalive": {"type": NAMES[name]}}}}, "version": NAMES[name]}
+    monkeypatch.setattr(schema, "call", lambda _remote, method, params, _timeout: calls(method, params))
+
+    def calls(method: str, params: list[Any]) -> object:
+        if method == "convert":
+            live.update(params[1])
+        return live
+
+    schema.verb("apply", "unix:db.sock", sys.stdout)
+    said = capsys.readouterr().out
+    assert is_fit(said)
+    assert said.count("\n") == 4
