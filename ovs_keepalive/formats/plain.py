@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+# Looked at one by one, since only of these Python has to be asked: a loop over 250 KB would hold the beat up.
+_SUSPECT = re.compile(r"[^ -~]+")
 _UNFIT = re.compile("\0+")
 SHORT = 100  # characters of a name that a sentence shows; the longest that OVS itself makes has 60
 _TAIL = 20  # of these, from its end
@@ -27,7 +29,7 @@ def one_line(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return _UNFIT.sub(" ", "".join(char if char.isprintable() else "\0" for char in text))
+    return _UNFIT.sub(" ", _changed(text, lambda _: "\0"))
 
 
 def lines(text: str) -> str:
@@ -38,6 +40,11 @@ def lines(text: str) -> str:
 def short(name: str, most: int = SHORT) -> str:
     """A name as far as a line can bear it: of one that is longer the beginning and the end."""
     return name if len(name) <= most else f"{name[: most - _TAIL - 1]}…{name[-_TAIL:]}"
+
+
+def _changed(text: str, change: Callable[[str], str]) -> str:
+    """The text with each character changed that is not printable."""
+    return _SUSPECT.sub(lambda found: "".join(c if c.isprintable() else change(c) for c in found[0]), text)
 
 
 def _encodable(text: str) -> str:
@@ -57,7 +64,7 @@ def json_text(document: Any) -> str:
     text = json_bytes(document).decode()
     if not text.isprintable():
         # Such characters can only stand inside strings: there is no layout yet.
-        text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+        text = _changed(text, lambda char: json.dumps(char)[1:-1])
     return msgspec.json.format(text, indent=2) + "\n"
 
 
