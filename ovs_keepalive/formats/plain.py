@@ -19,6 +19,7 @@ _SUSPECT = re.compile(r"[^ -~]+")
 _UNFIT = re.compile("\0+")
 SHORT = 100  # characters of a name that a sentence shows; the longest that OVS itself makes has 60
 _TAIL = 20  # of these, from its end
+DEEPEST = 50  # levels of a document
 
 
 def one_line(text: str) -> str:
@@ -68,16 +69,21 @@ def json_text(document: Any) -> str:
     return msgspec.json.format(text, indent=2) + "\n"
 
 
-def sound(document: Any, change: Callable[[str], str] = _encodable) -> Any:
-    """The document with every text in it changed: by default into one that can be encoded as UTF-8."""
+def sound(document: Any, change: Callable[[str], str] = _encodable, depth: int = 0) -> Any:
+    """The document with every text in it changed: by default into one that can be encoded as UTF-8.
+
+    What is nested deeper than any document of ours becomes null.
+    """
+    if depth > DEEPEST:
+        return None
     match document:
         case str():
             return change(document)
         case dict():
-            return {sound(key, change): sound(value, change) for key, value in document.items()}
+            return {sound(key, change): sound(value, change, depth + 1) for key, value in document.items()}
         case list() | tuple():
-            return [sound(item, change) for item in document]
+            return [sound(item, change, depth + 1) for item in document]
         case msgspec.Struct():
-            return sound(msgspec.structs.asdict(document), change)
+            return sound(msgspec.structs.asdict(document), change, depth + 1)
         case _:
             return document

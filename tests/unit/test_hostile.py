@@ -495,3 +495,12 @@ def test_the_version_of_somebody_elses_schema_is_printed_fit(
     said = capsys.readouterr().out
     assert is_fit(said)
     assert said.count("\n") == 4
+
+
+def test_a_document_of_half_surrogates_is_encoded_however_deep_it_is() -> None:
+    deep: dict[str, Any] = {}
+    inner = deep
+    for _ in range(950):
+        inner["a"] = inner = {}
+    inner["a"] = "\ud800"
+    assert plain.json_bytes({"deep": deep, "flat": "\udcff"}).endswith(b'"flat":"?"}')
