@@ -15,7 +15,7 @@ PLACE   = $(DESTDIR)$(PREFIX)/lib/ovs-keepalive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long innocent soak test-ovs-matrix test-packages bench lint format docs \
+.PHONY: help deps demo run test test-long innocent soak fuzz test-ovs-matrix test-packages bench lint format docs \
         install uninstall deb clean
 .DELETE_ON_ERROR:
 
@@ -41,6 +41,9 @@ innocent: deps ## innocent events at random, none of which may raise an alarm (2
 
 soak: deps ## events of every kind at a high rate, while the daemon is measured (MINUTES=60)
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
+
+fuzz: deps ## hostile bytes into every decoder, until none shows new coverage for 10 min (hours; ARGS="--seconds 60")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch of Debian trixie and sid, in chroots (10 min)
 	VENV="$(VENV)" tests/matrix/run $(ARGS)
@@ -89,7 +92,7 @@ deb: ## build a Debian package for this Debian in dist/ (ARGS=2: its revision)
 	debian/build $(ARGS)
 
 clean: ## remove .venv, caches and builds (Debian's packages stay)
-	rm -rf $(VENV) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .benchmarks .fuzz .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find ovs_keepalive tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Done once; the first again when the list of packages changes, the second when pyproject.toml does.

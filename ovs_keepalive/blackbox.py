@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
 import ovs.vlog
 
 from ovs_keepalive import records
 from ovs_keepalive.core import incident
 from ovs_keepalive.core.model import BAD, ProcessId, Snapshot, Transition
 from ovs_keepalive.formats import document
+from ovs_keepalive.formats.plain import json_bytes
 from ovs_keepalive.formats.recent import FIELDS, Recent
 from ovs_keepalive.sensors.vswitchd_log import log_path
 
@@ -101,7 +101,7 @@ class BlackBox:
 
     def _request(self, snapshot: Snapshot, began: Transition) -> bytes:
         stalled = [pmd for pmd in snapshot.pmds if pmd.state in BAD]
-        return msgspec.json.encode(
+        return json_bytes(
             {
                 "directory": str(self._directory),
                 "transition": document.transition_document(began),
@@ -112,7 +112,7 @@ class BlackBox:
                 "process": self._process,
                 "cpus": sorted(frozenset[int]().union(*(pmd.look.cpus or () for pmd in stalled))),
                 "pidfile": self._pidfile and str(self._pidfile),
-                "log": self._log and os.fsdecode(self._log).encode(errors="replace").decode(),
+                "log": self._log and str(self._log),
                 "remote": self._remote,
             }
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import Any, NoReturn
 
 from ovs_keepalive import __version__, dirs
 from ovs_keepalive.config import Config, Invalid, default_file, load
+from ovs_keepalive.formats.plain import lines, one_line, short
 
 WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
+LONGEST_LOG_LINE = 2000  # characters
 
 
 class Problem(Exception):
@@ -32,14 +36,16 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name need not be a word of this terminal's alphabet
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = command_line().parse_args(arguments)
         status: int = options.verb(options)
     except Problem as problem:
-        print(f"ovs-keepalive: {problem}", file=sys.stderr)
+        _complain(problem)
         return problem.status
     except Invalid as error:
-        print(f"ovs-keepalive: {error}", file=sys.stderr)
+        _complain(error)
         return USAGE
     except KeyboardInterrupt:
         return 130
@@ -47,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return WELL
     return status
+
+
+def _complain(error: Exception) -> None:
+    print(one_line(f"ovs-keepalive: {error}"), file=sys.stderr)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -141,6 +151,8 @@ def _incident(options: argparse.Namespace) -> int:
         match action:
             case "show":
                 incident_verbs.show(directory, number, options.json, sys.stdout)
+            case "export" if options.output is None and sys.stdout.isatty():
+                raise Problem("incident export: a record is compressed, no text for a terminal: give --output F", USAGE)
             case "export":
                 incident_verbs.export(directory, number, options.output, sys.stdout.buffer)
             case _:
@@ -178,6 +190,16 @@ def _run(options: argparse.Namespace) -> int:
     return run.loop()
 
 
+class _Fit(logging.Filter):
+    """Every line of the log, python-ovs's own too, in words that cannot forge another one or steer a terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = short(one_line(record.getMessage()), LONGEST_LOG_LINE), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = lines(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
 def _open_log(options: argparse.Namespace) -> None:
     import logging
 
@@ -192,6 +214,8 @@ def _open_log(options: argparse.Namespace) -> None:
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}: name a writable file with --log-file", USAGE) from error
     ovs.vlog.Vlog.set_levels_from_string("syslog:off")
+    for destination in ovs.vlog.DESTINATIONS:  # of each its logger, which outlives a log file that is reopened
+        logging.getLogger(destination).addFilter(_Fit())
     if path is None:
         # Without a handler of its own Python's logging would print what is meant for the file to stderr once more.
         ovs.vlog.Vlog.set_levels_from_string("file:off")
@@ -207,6 +231,9 @@ def _show(options: argparse.Namespace) -> int:
     from ovs_keepalive.formats import document, tables
 
     node = ask_daemon("keepalive/status", "--json")
+    if not document.is_node(node):
+        cure = "is it of another version? ovs-appctl -t ovs-keepalive version"
+        raise Problem(f"what the daemon answers is no node document: {cure}", UNREACHABLE)
     print(json.dumps(node, indent=2) if options.json else tables.show(node), end="\n" if options.json else "")
     return WELL if document.is_well(node) else UNHEALTHY
 
@@ -217,12 +244,14 @@ def ask_daemon(method: str, *arguments: str) -> Any:
 
     pidfile = dirs.rundir() / "ovs-keepalive.pid"
     try:
-        pid = pidfile.read_text().strip()
-        return json.loads(ask(dirs.rundir() / f"ovs-keepalive.{pid}.ctl", 5.0, method, *arguments))
+        pid = pidfile.read_bytes()[:32].strip()
+        if not pid.isdigit():
+            raise Problem(f"{pidfile}: {pid!r} is no process id: is ovs-keepalive running?", UNREACHABLE)
+        return json.loads(ask(dirs.rundir() / f"ovs-keepalive.{pid.decode()}.ctl", 5.0, method, *arguments))
     except OSError as error:
         cure = "start ovs-keepalive run, or set OVS_RUNDIR"
         raise Problem(f"{pidfile}: {error.strerror}: {cure}", UNREACHABLE) from error
-    except (NoAnswer, ValueError) as error:
+    except (NoAnswer, ValueError, RecursionError) as error:
         raise Problem(f"{error}: is ovs-keepalive running?", UNREACHABLE) from error
     except Refused as error:
         raise Problem(str(error), UNREACHABLE) from error

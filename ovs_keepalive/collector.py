@@ -158,6 +158,8 @@ def _database(remote: str) -> Section:
 
     asked = [{"op": "select", "table": table, "where": [], "columns": TABLES[table]} for table in TABLES]
     results = schema.call(remote, "transact", ["Open_vSwitch", *asked], DATABASE)
+    if not isinstance(results, list):
+        raise ValueError(f"{remote}: no answer to a transaction: is this the socket of ovsdb-server?")  # noqa: TRY004
     found = {}
     for table, result in zip(TABLES, results, strict=False):
         found[table] = result.get("rows", result) if isinstance(result, dict) else result

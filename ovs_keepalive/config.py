@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
@@ -14,6 +15,11 @@ import msgspec
 from ovs_keepalive.formats.plain import one_line
 
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
+LARGEST = 16384  # characters; PyYAML reads some 50,000 a second
+
+
+_REPR = reprlib.Repr()  # a value in a line: its beginning and end are enough
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 120
 
 
 class Invalid(Exception):
@@ -189,7 +195,8 @@ def load(path: Path | None) -> Config:
     """Read the file; None: the default one, which may be absent. Raises Invalid."""
     chosen = path or DEFAULT_PATH
     try:
-        text = chosen.read_text(encoding="utf-8")
+        with chosen.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
     except OSError as error:
         if path is None and isinstance(error, FileNotFoundError):
             return Config()
@@ -201,10 +208,20 @@ def load(path: Path | None) -> Config:
 
 def parse(text: str, name: str) -> Config:
     """Decode YAML text strictly. name: what to call it in errors. Raises Invalid."""
+    if len(text) > LARGEST:
+        raise Invalid(one_line(f"{name}: more than {LARGEST} characters: no configuration: name the right file"))
     import yaml  # noqa: PLC0415 - only here: a daemon without a file does not carry the parser
 
     class Loader(yaml.SafeLoader):
-        """Reads only true and false as booleans: off, on, yes and no are words here."""
+        """Reads only true and false as booleans: off, on, yes and no are words here. Knows no aliases: nobody needs
+        them here, and some lines of them mean more than any memory holds."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+            if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
+                where = f"{name}: line {event.start_mark.line + 1}: *{event.anchor}"  # type: ignore[union-attr]
+                raise Invalid(one_line(f"{where}: aliases are not read here: write the value itself"))
+            return super().compose_node(parent, index)
 
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -240,4 +257,8 @@ def _explain(message: str, raw: Any) -> str:
     value = raw.get(key) if isinstance(raw, dict) and key else raw
     if expected.startswith("Invalid enum value") or "matching regex" in expected:
         expected = f"Expected {next(one.kind for one in documented_keys() if one.name == key)}"
-    return f"{key or 'the document'}: {value!r}: {expected[:1].lower()}{expected[1:]}"
+    try:
+        shown = _REPR.repr(value)
+    except ValueError:  # Python writes no such number in decimals
+        shown = "a number of more than 4300 digits"
+    return f"{key or 'the document'}: {shown}: {expected[:1].lower()}{expected[1:]}"

@@ -8,17 +8,16 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-import msgspec
-
 from ovs_keepalive import records
 from ovs_keepalive.formats import incident
+from ovs_keepalive.formats.plain import json_text
 
 
 def list_all(directory: Path, as_json: bool, out: TextIO) -> None:
     """One line a record. Raises records.Unusable."""
     heads = records.heads(directory)
     if as_json:
-        out.write(msgspec.json.format(msgspec.json.encode(heads), indent=2).decode() + "\n")
+        out.write(json_text(heads))
     else:
         out.writelines(f"{line}\n" for line in incident.listing(heads))
 
@@ -27,8 +26,7 @@ def show(directory: Path, number: int, as_json: bool, out: TextIO) -> None:
     """One record, readable. Raises records.Unusable."""
     head, sections = records.read(directory, number)
     if as_json:
-        whole = {"incident": head, "sections": sections}
-        out.write(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode() + "\n")
+        out.write(json_text({"incident": head, "sections": sections}))
     else:
         out.write(incident.text(head, sections))
 

@@ -16,9 +16,11 @@ from zlib import error as ZlibError  # noqa: N812 - its own name is a mere `erro
 import msgspec
 
 from ovs_keepalive.formats.incident import Head, Section
+from ovs_keepalive.formats.plain import json_bytes
 
 KEPT = 5
 LARGEST = 4_000_000  # bytes of a file; five of them stay below 20 MB
+UNPACKED = 64 << 20  # bytes that a whole record is read to: gzip makes 4 GB of 4 MB
 LEVEL = 5  # of gzip: 1 MB of looks in 30 ms
 
 _NAME = re.compile(r"incident-([1-9][0-9]{0,8})\.jsonl\.gz")
@@ -75,7 +77,7 @@ def _packed(head: Head, sections: Sequence[Section]) -> bytes:
     """Gzipped lines. What is too large for the file loses its largest sections, which say so."""
     sections = list(sections)
     while True:
-        lines = [msgspec.json.encode(part) + b"\n" for part in (head, *sections)]
+        lines = [json_bytes(part) + b"\n" for part in (head, *sections)]
         data = gzip.compress(b"".join(lines), LEVEL)
         sizes = [len(line) for line in lines[1:]]
         if len(data) <= LARGEST or not sizes:
@@ -108,9 +110,12 @@ def _read(directory: Path, number: int, whole: bool) -> tuple[Head, list[Section
     try:
         with gzip.open(path, "rb") as file:
             first = msgspec.json.decode(file.readline(1 << 20), type=Head)
-            return first, [msgspec.json.decode(line, type=Section) for line in file] if whole else []
+            data = file.read(UNPACKED + 1) if whole else b""
+        if len(data) > UNPACKED:
+            raise Unusable(f"{path}: unpacks to more than {UNPACKED} bytes: this is no record of ours: remove it")
+        return first, [msgspec.json.decode(line, type=Section) for line in data.splitlines()]
     except FileNotFoundError as error:
         raise Unusable(f"incident {number}: no such record in {directory}: see ovs-keepalive incident") from error
-    except (OSError, EOFError, ZlibError, msgspec.DecodeError) as error:
+    except (OSError, EOFError, ZlibError, ValueError, RecursionError) as error:  # DecodeError is a ValueError
         why = getattr(error, "strerror", None) or str(error)
         raise Unusable(f"{path}: {why}: read it as the daemon's user, or remove it") from error

@@ -91,7 +91,7 @@ def pmd_threads(pid: int) -> dict[str, int]:
     found = []
     for comm in Path(f"/proc/{pid}/task").glob("*/comm"):
         try:
-            name = comm.read_text().rstrip("\n")
+            name = comm.read_text(errors="replace").rstrip("\n")
         except OSError:  # it ended while we looked
             continue
         if match := PMD_NAME.match(name):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ovs_keepalive.formats.plain import lines, one_line
 from ovs_keepalive.ptrace import Hold, HoldError, is_holder, tracer
 from ovs_keepalive.sandbox import LOCK, PREFIX, Sandbox, SandboxError, pmd_threads, wait
 
@@ -50,7 +52,8 @@ def run(pmds: int, keep: bool, command: list[str]) -> int:
             _wait_until_healthy(sandbox, pmds)
             if command:
                 return _run_command(command, sandbox.env)
-            _say(HOW_TO.format(dir=sandbox.dir, remote=sandbox.remote, pmd=max(sandbox.pmds()).partition("/")[0]))
+            words = {"dir": sandbox.dir, "remote": sandbox.remote, "pmd": max(sandbox.pmds()).partition("/")[0]}
+            _say(HOW_TO.format(**{k: shlex.quote(str(v)) for k, v in words.items()}))
             return _watch(sandbox)
     except (SandboxError, OSError) as error:
         return _complain(error)
@@ -115,7 +118,7 @@ def _watch(sandbox: Sandbox) -> int:
             content = re.sub(r"(\t[A-Z]+)\t.*", r"\1", table) + why  # without the time stamps
             if terminal:
                 over = f"\x1b[{height}A\x1b[J" if height < shutil.get_terminal_size().lines else "\x1b[H\x1b[2J"
-                _say(f"{over if height else ''}{table}{why}")
+                _say(table + why, over if height else "")
                 height = (table + why).count("\n") + 1
             elif content != shown:
                 _say(table + why)
@@ -192,11 +195,12 @@ def _resume(name: str, tid: int) -> str:
     return f"{name} (tid {tid}) runs again"
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+def _say(text: str, over: str = "") -> None:
+    """over: what moves the cursor first."""
+    sys.stdout.write(f"{over}{lines(text)}\n")
     sys.stdout.flush()
 
 
 def _complain(error: SandboxError | OSError) -> int:
-    sys.stderr.write(f"ovs-keepalive sandbox: {error}\n")
+    sys.stderr.write(f"ovs-keepalive sandbox: {one_line(str(error))}\n")
     return error.status if isinstance(error, SandboxError) else UNREACHABLE

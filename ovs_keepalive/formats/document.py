@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ovs_keepalive.core import others
 from ovs_keepalive.core.model import BAD, NEVER, Cause, Moment, Pmd, Snapshot, Transition, VswitchdState
 
@@ -84,6 +86,50 @@ def transition_document(transition: Transition) -> dict[str, Any]:
         "cause": transition.cause,
         "evidence": transition.evidence,
     }
+
+
+class _Shares(msgspec.Struct):
+    busy: float | None = None
+    idle: float | None = None
+    sleep: float | None = None
+
+
+class _Pmd(msgspec.Struct):
+    name: str
+    core: int
+    numa: int | None
+    state: str
+    cause: str
+    witness: str
+    age_ms: float | None
+    rxqs: list[str] | None
+    shares: _Shares | None
+
+
+class _Vswitchd(msgspec.Struct):
+    state: str
+    pid: int | None
+    silent_ms: float
+
+
+class _Enabled(msgspec.Struct):
+    """What `show` needs of a node document; more may be in it."""
+
+    effective_interval_ms: float
+    vswitchd: _Vswitchd
+    pmds: list[_Pmd]
+    blind: list[str]
+
+
+def is_node(document: object) -> bool:
+    """Whether that is a node document, as far as `show` and is_well read it: the daemon may be of another version."""
+    if not isinstance(document, dict) or not isinstance(document.get("enabled"), bool):
+        return False
+    try:
+        msgspec.convert(document, _Enabled if document["enabled"] else dict)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def is_well(node: dict[str, Any]) -> bool:

@@ -4,22 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ovs_keepalive.core.model import Moment
-from ovs_keepalive.formats.plain import one_line
+from ovs_keepalive.formats.plain import json_bytes, one_line
 from ovs_keepalive.formats.tables import stamp
 
 CLIP = 1 << 20  # characters of one text
+LAST_MS = 253_402_300_799_999  # epoch ms of the last moment that has a date of four digits
+DEEPEST = 20  # levels of a section that are laid out; the database has 5
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """The first line of a record: enough for a list. It grows by new keys only."""
 
     number: int
-    at: int  # epoch ms of the transition
+    at: Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]  # epoch ms of the transition
     who: str
     old: str
     new: str
@@ -65,23 +67,23 @@ def _headline(head: Head) -> str:
     return f"{at}  {head.who}  {head.old} -> {head.new}  {cause}{head.evidence}{unfinished}"
 
 
-def _lines(data: Any, indent: str = "") -> list[str]:
-    """Any JSON as indented lines; a list of plain values stays on one."""
+def _lines(data: Any, depth: int = 0) -> list[str]:
+    """Any JSON as indented lines; a list of plain values, and what is nested beyond sense, stays on one."""
     match data:
         case None:
             return []
         case str():
-            return [f"{indent}{line.replace(chr(9), '  ')}" for line in data.rstrip("\n").split("\n")]
-        case dict():
-            return [line for key, value in data.items() for line in _pair(str(key), value, indent)]
+            return [line.replace("\t", "  ") for line in data.rstrip("\n").split("\n")]
+        case dict() if depth < DEEPEST:
+            return [line for key, value in data.items() for line in _pair(str(key), value, depth)]
         case list() if any(isinstance(item, dict | list) for item in data):
-            return [indent + msgspec.json.encode(item).decode() for item in data]
+            return [json_bytes(item).decode() for item in data]
         case _:
-            return [indent + msgspec.json.encode(data).decode()]
+            return [json_bytes(data).decode()]
 
 
-def _pair(key: str, value: Any, indent: str) -> list[str]:
-    lines = _lines(value, "")
+def _pair(key: str, value: Any, depth: int) -> list[str]:
+    lines = _lines(value, depth + 1)
     if len(lines) <= 1:
-        return [f"{indent}{key}: {lines[0] if lines else '-'}"]
-    return [f"{indent}{key}:", *(f"{indent}  {line}" for line in lines)]
+        return [f"{key}: {lines[0] if lines else '-'}"]
+    return [f"{key}:", *(f"  {line}" for line in lines)]

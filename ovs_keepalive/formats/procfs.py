@@ -105,13 +105,15 @@ def parse_credentials(text: str) -> Credentials:
 def parse_cpu_list(text: str) -> frozenset[int]:
     """The CPUs of `0-3,8`; none in an empty text, as the kernel prints an empty list."""
     cpus: set[int] = set()
+    named = 0
     for part in text.strip().split(",") if text.strip() else ():
         first, dash, last = part.partition("-")
         try:
             low, high = int(first), int(last if dash else first)
         except ValueError:
             raise _unreadable("CPU list", text) from None
-        if not 0 <= low <= high <= MAX_CPU:
+        named += high - low + 1
+        if not 0 <= low <= high <= MAX_CPU or named > MAX_CPU + 1:  # the kernel names each once
             raise _unreadable("CPU list", text)
         cpus.update(range(low, high + 1))
     return frozenset(cpus)

@@ -8,6 +8,7 @@ from collections import deque
 import msgspec
 
 from ovs_keepalive.core.model import Pmd, Snapshot, Transition
+from ovs_keepalive.formats.plain import json_bytes
 
 KEPT = 60.0  # seconds
 PACE = 0.19  # seconds between two rows at least, unless a transition lies between them
@@ -30,7 +31,7 @@ class Recent:
         if self._rows and at - self._rows[-1][0] < PACE and snapshot.history is self._history:
             return
         self._history = snapshot.history
-        row = msgspec.json.encode(
+        row = json_bytes(
             {
                 "at": snapshot.at.wall_ms,
                 "vswitchd": snapshot.vswitchd.state,

@@ -8,7 +8,6 @@ taking the columns out again leaves exactly what was (measured on 2.15, 3.1, 3.5
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,21 +70,21 @@ def compare(live: object, wanted: Mapping[str, Any] = WANTED) -> Status:
 def with_columns(live: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `live` in which the absent ones of our columns are added; equal to `live` where nothing is to do.
     Raises SchemaError."""
-    status = compare(live)
-    schema: dict[str, Any] = copy.deepcopy(dict(live))
-    for name in status.names(Found.ABSENT):
-        _columns(schema)[name] = copy.deepcopy(WANTED[name])
-    return schema
+    absent = compare(live).names(Found.ABSENT)
+    return _with(live, {**_columns(live), **{name: WANTED[name] for name in absent}})
 
 
 def without_columns(live: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `live` without those columns that are exactly ours; equal to `live` where nothing is to do.
     Raises SchemaError."""
-    status = compare(live)
-    schema: dict[str, Any] = copy.deepcopy(dict(live))
-    for name in status.names(Found.PRESENT):
-        del _columns(schema)[name]
-    return schema
+    ours = compare(live).names(Found.PRESENT)
+    return _with(live, {name: column for name, column in _columns(live).items() if name not in ours})
+
+
+def _with(live: Mapping[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
+    """A schema with these columns; all else it shares with `live`, however deep that may be."""
+    tables = live["tables"]
+    return {**live, "tables": {**tables, TABLE: {**tables[TABLE], "columns": columns}}}
 
 
 def _columns(live: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ovs_keepalive.core import others
 from ovs_keepalive.core.model import Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
-from ovs_keepalive.formats.plain import one_line
+from ovs_keepalive.formats.plain import one_line, short
 
 ENABLED, DISABLED = "keepAlive Status: Enabled", "keepAlive Status: Disabled"
 
@@ -112,7 +112,7 @@ def show(node: dict[str, Any]) -> str:
         age = "never" if pmd["age_ms"] is None else f"{pmd['age_ms'] / 1000:.1f} s ago"
         parts = [_percent(shares.get(name)) for name in ("busy", "idle", "sleep")]
         numa = "-" if pmd["numa"] is None else str(pmd["numa"])
-        queues = " ".join(pmd["rxqs"]) if pmd["rxqs"] else "-"
+        queues = " ".join(map(short, pmd["rxqs"])) if pmd["rxqs"] else "-"
         table.append((pmd["name"], str(pmd["core"]), numa, pmd["state"], age, *parts, queues))
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = [
@@ -178,7 +178,7 @@ def rxqs(pmd: Pmd) -> str:
     """vhu1/0, dpdk0/2."""
     if pmd.rxqs is None:
         return "not told yet"
-    return ", ".join(f"{rxq.port}/{rxq.queue}" for rxq in pmd.rxqs) or "none"
+    return ", ".join(f"{short(rxq.port)}/{rxq.queue}" for rxq in pmd.rxqs) or "none"
 
 
 def stamp(moment: Moment) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ import ovs.vlog
 
 from ovs_keepalive.core.model import Snapshot
 from ovs_keepalive.core.repeats import Repeats
+from ovs_keepalive.formats.plain import json_text, one_line, sound
 
 log = ovs.vlog.Vlog("appctl")
 
@@ -33,6 +35,7 @@ CONNECTIONS = 64  # at once; one more, and the one that has been quiet for the l
 LARGEST = 16384  # bytes of a request
 ANSWERS = 8  # in one turn of the main loop
 AGAIN = 1000  # ms until a connection is accepted again that could not be
+PATTERN = re.compile(r"[\w %{}:#|,./-]{0,200}", re.ASCII)  # of the log, by vlog/set
 
 
 class Refusal(Exception):
@@ -182,6 +185,8 @@ class AppctlServer:
             ("list-commands", "", 0, 0, ovs.unixctl.commands["help"].callback, None),  # its name in every OVS daemon
         ):
             ovs.unixctl.command_register(name, usage, least, most, callback, aux)
+        if (vlog_set := ovs.unixctl.commands.get("vlog/set")) is not None:  # once the log is open
+            vlog_set.callback = _guarded(vlog_set.callback)
         error, self._listener = ovs.stream.PassiveStream.open(f"punix:{path}")
         if error:
             raise OSError(error, os.strerror(error), path)
@@ -249,12 +254,12 @@ class AppctlServer:
         try:
             connection.answer()
         except Refusal as refusal:
-            connection.reply_error(f"{refusal}\n")
+            connection.reply_error(f"{one_line(str(refusal))}\n")
         except Exception as error:
             # An exception here would end the main loop.
             if self._warn("failed", f"a command failed: {type(error).__name__}: {error}", now):
                 log.exception("a command failed")
-            connection.reply_error(f"failed: {error}: see the log of ovs-keepalive\n")
+            connection.reply_error(f"{one_line(f'failed: {error}: see the log of ovs-keepalive')}\n")
         connection.take_request()  # the next one may have come with it
 
     def _warn(self, kind: str, text: str, now: float) -> bool:
@@ -270,6 +275,20 @@ class AppctlServer:
 
 def _version(connection: Connection, _arguments: Sequence[str], version: str) -> None:
     connection.reply(f"{ovs.util.PROGRAM_NAME} (Open vSwitch) {version}")
+
+
+def _guarded(vlog_set: Callable[..., None]) -> Callable[..., None]:
+    """vlog/set, but for patterns of the log at which python-ovs fails each time that it logs: it takes what is in the
+    braces of %D{…} for a regular expression.
+    """
+
+    def callback(connection: Connection, arguments: Sequence[str], aux: object) -> None:
+        wrong = [spec for spec in arguments if spec.startswith("pattern") and not PATTERN.fullmatch(spec)]
+        if wrong:
+            raise Refusal(f"{wrong[0]!r}: only letters, digits and %{{}}:#|,./- can be in a pattern")
+        vlog_set(connection, arguments, aux)
+
+    return callback
 
 
 def _set_options(connection: Connection, arguments: Sequence[str], _aux: object) -> None:
@@ -288,9 +307,9 @@ def _reply(connection: Connection, command: Command, arguments: list[str], most:
         raise Refusal(f"takes at most {most} arguments, and --json as the last")
     answer = command(arguments)
     if connection.wants_json:
-        connection.reply_json(answer.document())
+        connection.reply_json(sound(answer.document(), one_line))  # which ovs-appctl prints as it comes
     elif as_json:
-        connection.reply(msgspec.json.format(msgspec.json.encode(answer.document()), indent=2).decode() + "\n")
+        connection.reply(json_text(answer.document()))
     else:
         connection.reply(answer.text())
 
@@ -299,9 +318,10 @@ def count(arguments: Sequence[str], default: int) -> int:
     """The number that a command takes. Raises Refusal."""
     if not arguments:
         return default
-    if not (arguments[0].isascii() and arguments[0].isdigit() and 0 < int(arguments[0][:9]) <= MOST):
-        raise Refusal(f"{arguments[0]!r} is no number from 1 to {MOST}")
-    return int(arguments[0])
+    text = arguments[0]
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST):
+        raise Refusal(f"{text!r} is no number from 1 to {MOST}")
+    return int(text)
 
 
 def pick(snapshot: Snapshot, name: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import ovs.stream
 import ovs.timeval
 
 from ovs_keepalive.formats import schema as columns
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.schema import Found, Status
 from ovs_keepalive.publishers.tls import TlsStream
 
@@ -31,6 +33,9 @@ LONGEST_PATH = 107  # bytes, of a Unix socket (unix(7))
 LONGEST_NAME = 80  # bytes: behind a longer path python-ovs connects to /proc/self/fd/N/NAME
 HIGHEST_PORT = 65535
 LONGEST_ANSWER = 4 << 20  # bytes; the schema of OVS 4.0 has 28,000
+
+_BLANK = re.compile(r"\s*")
+_DECODER = json.JSONDecoder()
 
 DANGER = (
     "warning: Python IDL clients older than OVS 3.3 go deaf at this conversion, and clients that register all columns"
@@ -128,7 +133,7 @@ def verb(action: str, remote: str, out: TextIO) -> int:
     try:
         return verbs[action](remote, out)
     except Failed as error:
-        sys.stderr.write(f"ovs-keepalive: {error}\n")
+        sys.stderr.write(f"ovs-keepalive: {one_line(str(error))}\n")
         return 2 if isinstance(error, RemoteError) else 3
 
 
@@ -155,7 +160,9 @@ def _revert(remote: str, out: TextIO) -> int:
 
 def _tell_change(done: str, names: tuple[str, ...], outcome: Outcome, out: TextIO) -> None:
     if outcome.changed:
-        print(f"{done} {' and '.join(names)}; schema version {outcome.after.version or 'none'} as before", file=out)
+        print(
+            f"{done} {' and '.join(names)}; schema version {_line(outcome.after.version) or 'none'} as before", file=out
+        )
     else:
         print("nothing to do", file=out)
 
@@ -289,17 +296,17 @@ def _messages(data: bytes) -> tuple[list[Mapping[str, Any]], bytes]:
     messages: list[Mapping[str, Any]] = []
     if not data.rstrip().endswith(b"}"):  # not worth a try
         return messages, data
+    at = 0
     try:
-        text = data.decode().lstrip()
-        while text.startswith("{"):
-            message, end = json.JSONDecoder().raw_decode(text)
+        text = data.decode()
+        while text.startswith("{", at := _BLANK.match(text, at).end()):  # type: ignore[union-attr]  # it always matches
+            message, at = _DECODER.raw_decode(text, at)
             messages.append(message)
-            text = text[end:].lstrip()
     except json.JSONDecodeError:  # its end has not come yet
-        return messages, text.encode()
+        return messages, text[at:].encode()
     except (UnicodeDecodeError, RecursionError):
         raise foreign from None
-    return messages, text.encode()
+    return messages, text[at:].encode()
 
 
 def _block(stream: Any, what: int, deadline: float) -> None:
@@ -331,4 +338,4 @@ def _words(error: object) -> str:
 
 def _line(text: str) -> str:
     """One line of printable characters, at most 300."""
-    return "".join(char if char.isprintable() else " " for char in text)[:300]
+    return one_line(text)[:300]

@@ -22,6 +22,8 @@ from ovs_keepalive.publishers.tls import TlsStream
 
 log = ovs.vlog.Vlog("session")
 
+log = ovs.vlog.Vlog("session")
+
 DATABASE = TABLE = "Open_vSwitch"
 LOCK = "ovs_keepalive"
 MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
@@ -94,7 +96,11 @@ class Session:
 
     def run(self, now: Moment) -> None:
         """Take in what the server sent."""
-        self._idl.run()
+        try:
+            self._idl.run()
+        except Exception as error:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
+            log.warn(f"{self.remote}: an answer that cannot be read: {type(error).__name__}: {error}")
+            self._idl.force_reconnect()
         link = self._idl._session  # noqa: SLF001 - python-ovs tells in no other way whether it is connected
         connected = bool(link.is_connected() and self._idl.tables[TABLE].rows)
         if connected:

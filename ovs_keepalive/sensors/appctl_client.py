@@ -162,7 +162,7 @@ class AppctlClient:
             return None
         try:
             reply = _DECODER.decode(memoryview(self._received)[: self._filled])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if "truncated" in str(error) and self._filled <= LARGEST:
                 return None
             raise self._failed(f"answered garbage: {begin!r}") from error

@@ -5,6 +5,7 @@ of a thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import socket
@@ -26,6 +27,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 SHOW_VFS_AND_PEER = 0x2 | 0x4
 UNIX_DIAG_VFS, UNIX_DIAG_PEER = 1, 2
 ANY = 0xFFFFFFFF
+HEADER, ATTRIBUTE = 16, 4  # bytes, at least, of a message and of one of its attributes (netlink(7))
 DEADLINE = 2.0  # seconds for the kernel's list of sockets
 
 OURSELVES = ("ovs-keepalive", "ovs_keepalive")  # survives conversions (python-ovs 3.5 and later)
@@ -104,8 +106,10 @@ def _unix_sockets() -> Iterator[dict[int, bytes]]:
         link.send(head + body)
         while True:
             data = link.recv(1 << 18)
-            while data:
+            while len(data) >= HEADER:
                 length, kind = struct.unpack_from("=IH", data)
+                if length < HEADER:
+                    raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
                 if kind == NLMSG_DONE:
                     return
                 if kind == NLMSG_ERROR:
@@ -117,8 +121,10 @@ def _unix_sockets() -> Iterator[dict[int, bytes]]:
 
 def _attributes(data: bytes) -> dict[int, bytes]:
     found = {}
-    while data:
+    while len(data) >= ATTRIBUTE:
         length, kind = struct.unpack_from("=HH", data)
+        if length < ATTRIBUTE:
+            break
         found[kind] = data[4:length]
         data = data[(length + 3) & ~3 :]
     return found

@@ -204,8 +204,23 @@ def test_text_that_is_no_unicode_is_one_line() -> None:
     _error('"\\ud800": 1')
 
 
-def test_a_document_that_holds_itself_is_one_line() -> None:
-    assert "refresh" in _error("refresh: &a [*a]")
+@pytest.mark.parametrize("text", ["refresh: &a [*a]", "a: &a {b: 1}\nc: {<<: [*a, *a]}", "a: &a 1\n*a : 2"])
+def test_an_alias_is_refused_with_its_line(text: str) -> None:
+    """A document that holds itself, and one whose few lines mean more than memory holds, need them."""
+    assert "*a: aliases are not read here: write the value itself" in _error(text)
+
+
+def test_a_value_of_any_size_is_one_short_line() -> None:
+    assert len(_error(f"refresh: [{', '.join(['1'] * 4000)}]")) < 500
+    assert len(_error(f"refresh: {'x' * 9000}")) < 500
+    assert "a number of more than 4300 digits" in _error(f"refresh: 0x{'f' * 9000}")
+
+
+def test_what_is_too_long_for_a_configuration_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text(f"refresh: 3000{' ' * config.LARGEST}")
+    with pytest.raises(Invalid, match=r"long\.yaml: more than 16384 characters: .*: name the right file"):
+        config.load(path)
 
 
 # --- the file ------------------------------------------------------------------------------------
