@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ovs_keepalive.core import heartbeat, others, vswitchd
+from ovs_keepalive.core import heartbeat, others, pace, vswitchd
 from ovs_keepalive.core.model import (
     Ended,
     Looks,
@@ -25,6 +25,7 @@ from ovs_keepalive.core.model import (
     Snapshot,
     ThreadLook,
 )
+from ovs_keepalive.core.pace import LONGEST, LOOKS, SHORTEST
 from ovs_keepalive.formats import procfs
 from ovs_keepalive.sensors.core_users import CoreUsers
 from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
@@ -34,8 +35,6 @@ from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 from ovs_keepalive.slot import Slot
 
-LOOKS = 5  # per interval
-SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
 OTHERS = 10.0  # seconds between two looks at threads that are no PMDs …
 OTHERS_SILENT = 1.0  # … while the main thread is silent
 WHOLE = 3.0  # seconds; between two looks that bring everything, while nothing but progress is seen
@@ -48,7 +47,7 @@ def moment() -> Moment:
 
 
 class Beat:
-    """One thread that looks five times an interval, judges at once, and posts what changed."""
+    """One thread that looks five times an interval or more, judges at once, and posts what changed."""
 
     _register: heartbeat.Register
     _blind: tuple[str, ...]  # what cannot be seen now
@@ -90,7 +89,7 @@ class Beat:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
         self._effective = settings.interval
-        self._pace(self._period_of(settings.interval))
+        self._pace(pace.period_of(settings.interval))
         self._process: ProcessId | None = None
         self._questions: Questions | None = None
         self._log: LogSensor | None = None  # None: vswitchd writes none
@@ -351,17 +350,13 @@ class Beat:
     def _stretch(self, cost: float) -> None:
         """Keep the looks' cost to the main thread below its share, by looking less often."""
         settings = self._settings
-        wanted = max(self._period_of(settings.interval), min(cost / settings.max_main_share, LONGEST))
-        self._effective = max(settings.interval, wanted * LOOKS if wanted < LONGEST else settings.interval)
-        self._pace(self._period_of(self._effective))
+        allowed = min(cost / settings.max_main_share, LONGEST)
+        self._effective = max(settings.interval, allowed * LOOKS if allowed < LONGEST else settings.interval)
+        self._pace(max(pace.period_of(self._effective), allowed))
 
     def _pace(self, period: float) -> None:
         self._period = period
         self._grace = max(SHORTEST, period / 20)
-
-    @staticmethod
-    def _period_of(interval: float) -> float:
-        return max(SHORTEST, min(interval / LOOKS, LONGEST))
 
     # --- post ----------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ from ovs_keepalive.sensors.vswitchd_log import log_path
 log = ovs.vlog.Vlog("blackbox")
 
 DEADLINE = 30.0  # seconds; the collector ends itself after 20, unless the kernel holds it
-NICE = 19
 HISTORY = 100  # transitions put into a record
 
 
@@ -129,7 +128,7 @@ class BlackBox:
                     [sys.executable, "-m", "ovs_keepalive.collector"], stdin=handed, stdout=self._said,
                     stderr=self._said, process_group=0,
                 )  # fmt: skip
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, NICE)
+            os.sched_setscheduler(self._child.pid, os.SCHED_IDLE, os.sched_param(0))  # it gets what nobody else wants
         except OSError as error:
             log.warn(f"no incident recorded: the collector did not start: {error.strerror}")
 

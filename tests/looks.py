@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ovs_keepalive.beat import WHOLE
-from ovs_keepalive.core import heartbeat
+from ovs_keepalive.core import heartbeat, pace
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.model import (
     NEVER,
@@ -217,7 +217,7 @@ class Scene:
 
     @property
     def period(self) -> float:
-        return max(0.002, min(self.interval / 5, 1.0))
+        return pace.period_of(self.interval)
 
     @property
     def grace(self) -> float:

@@ -47,6 +47,7 @@ PORTS_AT_ONCE = 16
 WELL_AGAIN = 30.0  # seconds after an event
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 PTRACE_SYSCALL = 24
+FUTEX = "202 "  # futex(2) on x86_64: where a thread waits for a lock
 POLL = "7"  # poll(2) on x86_64: where OVS parks a PMD
 # A UDP packet to nobody, as long as Ethernet wants it.
 PACKET = "ffffffffffff" + "020000000001" + "0800" + "4500002e000000004011000a" + "0a000001" + "0a000002"
@@ -142,6 +143,18 @@ class Field:
     def at_any_phase(self, low: float = 0.0, high: float = 0.0) -> None:
         """Let that many seconds pass, or as many as keep any phase of the daemon's looks."""
         time.sleep(self.rng.uniform(low, max(high, low + self.interval)))
+
+    def while_no_pmd_waits_for_main(self, seconds: float) -> None:
+        """Let that many seconds pass, fewer when a PMD waits for a lock of a main thread that is held: it forwards
+        nothing, and to tell that is no false alarm.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.05)
+            for tid in self.sandbox.pmds().values():
+                with suppress(OSError):  # it ended while we looked
+                    if Path(f"/proc/{tid}/syscall").read_text().startswith(FUTEX):
+                        return
 
     def obey(self, **other_config: object) -> None:
         """Set keys of other_config, and wait until vswitchd has configured everything that was asked so far."""
@@ -426,7 +439,7 @@ def _(field: Field) -> None:
             with main_stopped_when(field.sandbox, countdown(calls)) as go:
                 field.sandbox.vsctl("--no-wait", *words)
                 go()
-                field.at_any_phase(1.0, 2.0)
+                field.while_no_pmd_waits_for_main(field.rng.uniform(1.0, 2.0))
             field.obey()
 
 

@@ -21,7 +21,6 @@ from tests.lab import node, stopped
 pytestmark = pytest.mark.real
 
 HUNG_AFTER = 4.0  # seconds of silence, with evidence (CONTRACT section 4)
-UNVERIFIED = frozenset({"none"})  # the cause of a PMD that runs while main is silent
 
 
 def test_stopped_process_stops_all_pmds_and_is_no_hang(rounds: Rounds) -> None:
@@ -54,7 +53,7 @@ def test_held_main_thread_is_hung_and_changes_no_pmd(rounds: Rounds) -> None:
         assert "culprit=" not in hung.detail["vswitchd"]
         laboratory.wait_for_vswitchd("RUNNING", released)
         assert laboratory.states_of_vswitchd(injected.earliest) == ["RUNNING", "HUNG", "RUNNING"]
-        laboratory.assert_others_are_well("", injected.earliest, UNVERIFIED)
+        laboratory.assert_others_are_well("", injected.earliest)
         assert all(hung.detail[name].endswith(";witness=run-time (unverified)") for name in laboratory.sandbox.pmds())
         assert_last_seen_stood_still(laboratory, injected.latest, released)
 
@@ -84,7 +83,7 @@ def test_main_thread_that_waits_for_a_stalled_pmd_is_hung_and_the_pmd_is_named(r
         assert f"culprit={sick}" in hung.detail["vswitchd"]
         laboratory.wait_for_vswitchd("RUNNING", released)
         assert laboratory.states_of_vswitchd(injected.earliest) == ["RUNNING", "HUNG", "RUNNING"]
-        laboratory.assert_others_are_well(sick, injected.earliest, UNVERIFIED)
+        laboratory.assert_others_are_well(sick, injected.earliest)
         return course
 
     try:
@@ -111,7 +110,7 @@ def test_spinning_pmd_keeps_its_state_until_main_answers(rounds: Rounds) -> None
         assert set(unverified) <= {"ALIVE"}
         assert (dead.at - answers) / laboratory.interval <= 1.5
         assert cause_of(dead.detail[sick]) == "spinning"
-        laboratory.assert_others_are_well(sick, silence.earliest, UNVERIFIED)
+        laboratory.assert_others_are_well(sick, silence.earliest)
 
     rounds.repeat("main held, then spinning", run)
 
@@ -134,7 +133,7 @@ def test_log_names_a_running_pmd_for_which_the_main_thread_waits(laboratory: Lab
         undo(sandbox)
     assert hung.at - injected.earliest >= HUNG_AFTER
     assert f"culprit={sick}" in hung.detail["vswitchd"]
-    laboratory.assert_others_are_well(sick, injected.earliest, UNVERIFIED)
+    laboratory.assert_others_are_well(sick, injected.earliest)
 
 
 # --- what is done to it ----------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from tests.faults.laboratory import BAD, Fault, Laboratory, Rounds, begun, cause
 pytestmark = pytest.mark.real
 
 MAX_SLEEP = 0  # a PMD that sleeps would ask for little of what it is refused
-STARVED = frozenset({"starved"})  # the cause of a PMD that shares its CPU with whatever else runs here
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def test_a_starved_pmd_is_alive_whenever_it_runs_and_else_starved(rounds: Rounds
             time.sleep(4.0)
             end = time.monotonic()
         laboratory.wait_for(sick, "ALIVE", end)
-        laboratory.assert_others_are_well(sick, injected.earliest, STARVED)
+        laboratory.assert_others_are_well(sick, injected.earliest)
         told = [one for one in laboratory.since(injected.earliest) if one.at < end]
         assert {cause_of(one.detail[sick]) for one in told if one.state(sick) in BAD} <= {"starved"}
         if laboratory.interval < 0.9:
@@ -70,7 +69,7 @@ def test_a_pmd_beside_a_hog_is_alive_and_the_hog_is_named(rounds: Rounds) -> Non
             time.sleep(8.0)  # over three intervals, from one whole look to the next
             end = time.monotonic()
         told = [one for one in laboratory.since(injected.earliest) if one.at < end]
-        laboratory.assert_others_are_well(sick, injected.earliest, STARVED)
+        laboratory.assert_others_are_well(sick, injected.earliest)
         assert set(laboratory.subscriber.states(sick, injected.earliest)) == {"ALIVE"}
         last = told[-1].detail.get(sick, "nothing")
         assert last.startswith("cause=starved;")

@@ -95,7 +95,7 @@ def test_counts_come_back_as_they_were_printed(expected: list[PmdBlock]) -> None
     assert pmd_perf.parse("\n".join(map(render, expected)), "dp") == tuple(expected)
 
 
-@given(st.lists(pmds, max_size=6))
+@given(st.lists(pmds, max_size=6, unique_by=lambda pmd: (pmd.numa, pmd.core)))
 def test_rxqs_come_back_as_they_were_printed(expected: list[PmdRxqs]) -> None:
     text = "Displaying last 60 seconds pmd usage %\n" + "".join(map(render_rxqs, expected))
     assert pmd_rxq.parse(text, "dp") == tuple(expected)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ovs_keepalive.core import heartbeat, observe
+from ovs_keepalive.core import heartbeat, observe, pace
 from ovs_keepalive.core.heartbeat import TABLE, Register
 from ovs_keepalive.core.model import (
     BAD,
@@ -114,7 +114,7 @@ class World:
                 yield self._beat()
 
     def _beat(self) -> Look:
-        period = max(0.002, min(self.interval / 5, 1.0))
+        period = pace.period_of(self.interval)
         pause, self.late = period + self.late, 0.0
         self.now += pause
         for core in self.cores:
