@@ -106,9 +106,9 @@ def test_the_schema_converted_under_it_again_and_again(watched: Watched) -> None
     ("error", "details"),
     [
         ("constraint violation", "too many rows"),
-        ("permission error", "RBAC rules for client do not permit it"),
-        ("I/O error", "No space left on device"),
-        ("not allowed", "not the leader"),
+        pytest.param("permission error", "RBAC rules for client do not permit it", marks=pytest.mark.long),
+        pytest.param("I/O error", "No space left on device", marks=pytest.mark.long),
+        pytest.param("not allowed", "not the leader", marks=pytest.mark.long),
     ],
 )
 def test_a_server_that_refuses_is_told_once_and_asked_once_a_second(
