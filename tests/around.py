@@ -40,7 +40,7 @@ class Stretch:
     def __str__(self) -> str:
         return (
             f"{self.beats} beats in {self.length:.1f} s, blind for {self.blind * 1000:.0f} ms, the machine late by up"
-            f" to {self.machine * 1000:.0f} ms, {self.lost * 1000:.0f} ms in sum, memory {self.grown / (1 << 20):+.1f} MiB"
+            f" to {self.machine * 1000:.0f} ms, {self.lost * 1000:.0f} ms in sum, memory {self.grown >> 10:+} KiB"
         )
 
 
@@ -50,6 +50,10 @@ class Meter(Ticker):
     def __init__(self) -> None:
         super().__init__()
         self.lost = 0.0
+
+    def __enter__(self) -> Meter:
+        super().__enter__()
+        return self
 
     def _run(self) -> None:
         while not self._stop.is_set():
