@@ -31,10 +31,11 @@ from ovs_keepalive.formats.plain import json_text, one_line, sound
 log = ovs.vlog.Vlog("appctl")
 
 MOST = 100_000  # lines that can be asked for
-CONNECTIONS = 64  # at once; one more, and the one that has been quiet for the longest time is closed
+CONNECTIONS = 64  # at once; one more, and the one that has been quiet for the longest time is closed …
+QUIET = 0.25  # … if it has been for so many seconds: who has just come may still be about to ask
 LARGEST = 16384  # bytes of a request
 ANSWERS = 8  # in one turn of the main loop
-AGAIN = 1000  # ms until a connection is accepted again that could not be
+AGAIN = 1.0  # seconds until a connection is accepted again that could not be
 PATTERN = re.compile(r"[\w %{}:#|,./-]{0,200}", re.ASCII)  # of the log, by vlog/set
 
 
@@ -73,7 +74,8 @@ _DECODER = msgspec.json.Decoder(_Request)
 class Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  # python-ovs carries no types
     """One client. Its requests are answered one after the other; while it does not read its answer none is read."""
 
-    def __init__(self, stream: ovs.stream.Stream) -> None:  # not its parent's, which knows no bounds
+    def __init__(self, stream: ovs.stream.Stream, now: float) -> None:  # not its parent's, which knows no bounds
+        self.active_at = now  # monotonic
         self._stream = stream
         self._received = self._to_send = b""
         self._request: _Request | None = None  # read, not answered yet
@@ -176,7 +178,7 @@ class AppctlServer:
     def __init__(self, path: str, version: str) -> None:
         """Listen at once. path: of the socket. Raises OSError when that is not possible."""
         self._connections: list[Connection] = []  # the one that has been quiet for the longest time first
-        self._full = False  # no connection can be accepted
+        self._pause = 0.0  # seconds for which no connection can be accepted
         self._repeats = Repeats()
         for name, usage, least, most, callback, aux in (
             ("version", "", 0, 0, _version, version),
@@ -211,6 +213,7 @@ class AppctlServer:
                     active = True
                     self._answer(connection, now)
                 if active:
+                    connection.active_at = now
                     self._connections.remove(connection)
                     self._connections.append(connection)
             except _Bad as bad:
@@ -221,8 +224,8 @@ class AppctlServer:
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for requests."""
-        if self._full:
-            poller.timer_wait(AGAIN)
+        if self._pause:
+            poller.timer_wait(round(self._pause * 1000))
         else:
             self._listener.wait(poller)
         for connection in self._connections:
@@ -235,20 +238,25 @@ class AppctlServer:
         self._listener.close()
 
     def _accept(self, now: float) -> None:
+        self._pause = 0.0
         for _ in range(CONNECTIONS):
+            if len(self._connections) == CONNECTIONS and now - self._connections[0].active_at < QUIET:
+                self._pause = QUIET
+                return  # they wait in the kernel's queue
             error, stream = self._listener.accept()
-            self._full = error not in (0, errno.EAGAIN, errno.ECONNABORTED)
+            if error in (errno.EAGAIN, errno.ECONNABORTED):
+                return
             if error:
-                break
+                self._pause = AGAIN
+                self._warn("full", f"control socket: no connection can be accepted: {os.strerror(error)}", now)
+                if self._connections:
+                    self._drop(self._connections[0])
+                return
             if len(self._connections) == CONNECTIONS:
                 why = f"control socket: more than {CONNECTIONS} connections: the quietest one is closed"
                 self._warn("many", why, now)
                 self._drop(self._connections[0])
-            self._connections.append(Connection(stream))
-        if self._full:
-            self._warn("full", f"control socket: no connection can be accepted: {os.strerror(error)}", now)
-            if self._connections:
-                self._drop(self._connections[0])
+            self._connections.append(Connection(stream, now))
 
     def _answer(self, connection: Connection, now: float) -> None:
         try:

@@ -39,7 +39,7 @@ def flooded() -> Iterator[Watched]:
         yield watched.start()
 
 
-SECONDS = [pytest.param(4.0, id="4s"), pytest.param(60.0, id="60s", marks=[pytest.mark.long, pytest.mark.timeout(180)])]
+SECONDS = [pytest.param(2.0, id="2s"), pytest.param(60.0, id="60s", marks=[pytest.mark.long, pytest.mark.timeout(180)])]
 
 
 @pytest.mark.parametrize("seconds", SECONDS)

@@ -36,7 +36,7 @@ def thief(sandbox: Sandbox) -> Iterator[socket.socket]:
         yield client
 
 
-@pytest.mark.parametrize("returned", ["by unlock", "by its end"])
+@pytest.mark.parametrize("returned", ["by its end", pytest.param("by unlock", marks=pytest.mark.long)])
 def test_the_lock_is_stolen_and_returned(watched: Watched, returned: str) -> None:
     """While another one has the lock nothing is written: the beat in the column grows old. Then it goes on."""
     watched.start()
@@ -72,7 +72,7 @@ def test_a_lock_stolen_every_moment_ends_nothing(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("pidfile", ["one", "two"])
-@pytest.mark.parametrize("tries", [2, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize("tries", [1, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
 def test_two_daemons_started_at_once(watched: Watched, pidfile: str, tries: int) -> None:
     """On one pidfile one of them ends with one line and status 2; on two pidfiles one writes, the other waits."""
     sandbox = watched.sandbox

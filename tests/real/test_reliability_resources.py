@@ -77,26 +77,17 @@ def test_vswitchd_and_the_database_go_while_no_descriptor_is_left(watched: Watch
     watched.came_through(lines=60)
 
 
-@pytest.mark.parametrize("descriptors", [6, 12, 16])
-def test_too_few_descriptors_to_begin_with_are_one_line(watched: Watched, descriptors: int) -> None:
-    """It ends with status 2 and names the limit, or it has enough and runs."""
+@pytest.mark.parametrize("descriptors", [6, 10])
+def test_too_few_descriptors_to_begin_with_are_one_line(tmp_path: Path, descriptors: int) -> None:
+    """It ends with status 2, and its last line names the limit; before it there are lines of the log at most."""
     run = [sys.executable, "-m", "ovs_keepalive", "run"]
     argv = [*leash(), "prlimit", f"--nofile={descriptors}:{descriptors}", *run]
-    with subprocess.Popen(argv, env=watched.sandbox.env, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            said = process.communicate(timeout=4)[1]
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            said = process.communicate(timeout=10)[1]
-            assert process.returncode == 0, said
-            assert "Traceback" not in said
-            return
-    assert process.returncode == 2, said
-    *log, last = said.splitlines()
-    assert re.fullmatch(r"ovs-keepalive: .*Too many open files: raise the limit of open files \(ulimit -n\)", last), (
-        said
-    )
-    assert all("|WARN|" in line for line in log), said
+    env = {**os.environ, "OVS_RUNDIR": str(tmp_path)}
+    result = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 2, result.stderr
+    *log, last = result.stderr.splitlines()
+    assert re.fullmatch(r"ovs-keepalive: .*: Too many open files: raise the limit of open files \(ulimit -n\)", last)
+    assert all("| WARN |" in line for line in log), result.stderr
 
 
 def test_the_state_directory_goes_away(watched: Watched) -> None:
