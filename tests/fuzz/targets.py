@@ -575,11 +575,6 @@ def _nodes() -> Iterable[bytes]:
     yield b'{"enabled": false}'
 
 
-def _request(data: bytes) -> None:
-    request = msgspec.json.decode(data, type=collector.Request)
-    assert isinstance(request.fields, list)
-
-
 def _daemons_word(data: bytes) -> None:
     """What other parts of a host say, judged by the doctor."""
     text = _text(data)
@@ -725,7 +720,6 @@ TARGETS = (
         "requests at our own control socket, through python-ovs",
     ),
     Target("node", _node, (), _nodes, "the node document that `show` reads"),
-    Target("collector", _request, (ValueError, RecursionError), _these({"directory": "/x"}), "the collector's request"),
     Target(
         "doctor",
         _daemons_word,
