@@ -24,6 +24,7 @@ STUCK = 20  # seconds of an input, after which libFuzzer ends it from outside
 MEMORY = 2048  # MB of a child
 GRACE = STUCK + 10.0  # seconds for a child to end after it was told to
 TURN = 0.25  # seconds between two looks at the children
+INTERRUPTED = 130  # exit status, as a shell tells it
 ROOT = Path(__file__).parents[2]
 
 # #92055	REDUCE cov: 14 ft: 81 corp: 29/12653b lim: 3724 exec/s: 18411 rss: 56Mb L: 146/1748 MS: 1 EraseBytes-
@@ -64,6 +65,7 @@ class Run:
         self._said = self.log.open(errors="replace")
         self._text = ""
         self._told = False
+        self._parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             _become(target, self._corpus, self._crashes, self.log, seconds)
@@ -94,8 +96,8 @@ class Run:
         return False
 
     def kill(self) -> None:
-        """End it at once."""
-        if self.ended is None:
+        """End it at once. Does nothing in a child, which comes by here when it ends with a crash."""
+        if self.ended is None and os.getpid() == self._parent:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
 
@@ -177,6 +179,7 @@ def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, 
     waiting = [target for target in targets.TARGETS if not names or target.name in names]
     running: list[Run] = []
     done: list[Run] = []
+    interrupted = False
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -187,6 +190,7 @@ def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, 
                 done.append(run)
                 print(f"{run.name}: {run.crash or 'no crash'}", flush=True)
     except KeyboardInterrupt:
+        interrupted = True
         print("interrupted: what has run so far", flush=True)
     finally:
         for run in running:
@@ -198,7 +202,9 @@ def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, 
             print(
                 "".join(f"  python -m tests.fuzz --target {run.name} --replay {path}\n" for path in run.inputs), end=""
             )
-    return 1 if any(run.crash for run in done) else 0
+    if any(run.crash for run in done):
+        return 1
+    return INTERRUPTED if interrupted else 0
 
 
 def replay(name: str, paths: Sequence[Path]) -> int:
