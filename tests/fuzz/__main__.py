@@ -133,7 +133,8 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
         os.dup2(output, number)
     words = log.with_suffix(".words")
     words.write_text(targets.dictionary())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells …
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # … by this one: libFuzzer takes it only where nobody else does
     for number, seed in enumerate(target.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
 
@@ -180,6 +181,8 @@ def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, 
     running: list[Run] = []
     done: list[Run] = []
     interrupted = False
+    for number in (signal.SIGINT, signal.SIGTERM):  # also when a shell started it in the background
+        signal.signal(number, signal.default_int_handler)
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
