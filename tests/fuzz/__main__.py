@@ -160,29 +160,31 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
     os._exit(0)
 
 
-def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, jobs: int) -> int:
-    """Run these targets, so many at a time; print the table. 1 if one crashed."""
-    try:
-        import atheris
-    except ImportError:
-        print("atheris is not there for this Python: make deps with one of 3.11 to 3.14 on x86-64", file=sys.stderr)
-        return 2
+def _instrumented() -> Sequence[Any]:
+    """The targets, imported so that their coverage is seen. Raises ImportError without atheris."""
+    import atheris
+
     silent = os.dup(2)
     with Path(os.devnull).open("w") as null:  # it tells of each module
         os.dup2(null.fileno(), 2)
-        with atheris.instrument_imports(include=PACKAGES):
-            import yaml  # noqa: F401 - which the configuration loads only when it is read
+        try:
+            with atheris.instrument_imports(include=PACKAGES):
+                import yaml  # noqa: F401 - which the configuration loads only when it is read
 
-            from tests.fuzz import targets
-    os.dup2(silent, 2)
-    os.close(silent)
+                from tests.fuzz import targets
+        finally:
+            os.dup2(silent, 2)
+            os.close(silent)
     atheris.enabled_hooks.add("RegEx")
-    waiting = [target for target in targets.TARGETS if not names or target.name in names]
-    running: list[Run] = []
-    done: list[Run] = []
-    interrupted = False
+    return targets.TARGETS
+
+
+def fuzz(targets: Sequence[Any], directory: Path, seconds: int, quiet_for: float, jobs: int) -> int:
+    """Run these targets, so many at a time; print the table. 1 if one crashed."""
     for number in (signal.SIGINT, signal.SIGTERM):  # also when a shell started it in the background
         signal.signal(number, signal.default_int_handler)
+    waiting, running, done = list(targets), list[Run](), list[Run]()
+    status = 0
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -193,21 +195,20 @@ def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, 
                 done.append(run)
                 print(f"{run.name}: {run.crash or 'no crash'}", flush=True)
     except KeyboardInterrupt:
-        interrupted = True
+        status = INTERRUPTED
         print("interrupted: what has run so far", flush=True)
     finally:
         for run in running:
             run.kill()
-    print(f"\n{_table([run.row() for run in done])}")
+    print(f"\n{_table([run.row() for run in (*done, *running)])}")
     for run in done:
         if run.crash:
+            status = 1
             print(f"\n{run.name}: {run.crash}\n  {run.log}")
             print(
                 "".join(f"  python -m tests.fuzz --target {run.name} --replay {path}\n" for path in run.inputs), end=""
             )
-    if any(run.crash for run in done):
-        return 1
-    return INTERRUPTED if interrupted else 0
+    return status
 
 
 def replay(name: str, paths: Sequence[Path]) -> int:
@@ -253,7 +254,13 @@ def main() -> int:
         return replay(options.target[0], options.replay)
     if options.fresh:
         shutil.rmtree(options.directory / "corpus", ignore_errors=True)
-    return fuzz(options.target, options.directory.resolve(), options.seconds, options.quiet_for, options.jobs)
+    try:
+        targets = _instrumented()
+    except ImportError as error:
+        print(f"{error}: make deps, with a Python of 3.11 to 3.14 on x86-64 Linux", file=sys.stderr)
+        return 2
+    chosen = [target for target in targets if not options.target or target.name in options.target]
+    return fuzz(chosen, options.directory.resolve(), options.seconds, options.quiet_for, options.jobs)
 
 
 if __name__ == "__main__":
