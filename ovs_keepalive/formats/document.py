@@ -127,7 +127,7 @@ def is_node(document: object) -> bool:
         return False
     try:
         msgspec.convert(document, _Enabled if document["enabled"] else dict)
-    except msgspec.ValidationError:
+    except ValueError:  # ValidationError, and UnicodeEncodeError of half a surrogate
         return False
     return True
 

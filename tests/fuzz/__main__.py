@@ -24,6 +24,7 @@ STUCK = 20  # seconds of an input, after which libFuzzer ends it from outside
 MEMORY = 2048  # MB of a child
 GRACE = STUCK + 10.0  # seconds for a child to end after it was told to
 TURN = 0.25  # seconds between two looks at the children
+INTERRUPTED = 130  # exit status, as a shell tells it
 ROOT = Path(__file__).parents[2]
 
 # #92055	REDUCE cov: 14 ft: 81 corp: 29/12653b lim: 3724 exec/s: 18411 rss: 56Mb L: 146/1748 MS: 1 EraseBytes-
@@ -64,6 +65,7 @@ class Run:
         self._said = self.log.open(errors="replace")
         self._text = ""
         self._told = False
+        self._parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             _become(target, self._corpus, self._crashes, self.log, seconds)
@@ -94,8 +96,8 @@ class Run:
         return False
 
     def kill(self) -> None:
-        """End it at once."""
-        if self.ended is None:
+        """End it at once. Does nothing in a child, which comes by here when it ends with a crash."""
+        if self.ended is None and os.getpid() == self._parent:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
 
@@ -131,7 +133,8 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
         os.dup2(output, number)
     words = log.with_suffix(".words")
     words.write_text(targets.dictionary())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells …
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # … by this one: libFuzzer takes it only where nobody else does
     for number, seed in enumerate(target.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
 
@@ -157,26 +160,31 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
     os._exit(0)
 
 
-def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, jobs: int) -> int:
-    """Run these targets, so many at a time; print the table. 1 if one crashed."""
-    try:
-        import atheris
-    except ImportError:
-        print("atheris is not there for this Python: make deps with one of 3.11 to 3.14 on x86-64", file=sys.stderr)
-        return 2
+def _instrumented() -> Sequence[Any]:
+    """The targets, imported so that their coverage is seen. Raises ImportError without atheris."""
+    import atheris
+
     silent = os.dup(2)
     with Path(os.devnull).open("w") as null:  # it tells of each module
         os.dup2(null.fileno(), 2)
-        with atheris.instrument_imports(include=PACKAGES):
-            import yaml  # noqa: F401 - which the configuration loads only when it is read
+        try:
+            with atheris.instrument_imports(include=PACKAGES):
+                import yaml  # noqa: F401 - which the configuration loads only when it is read
 
-            from tests.fuzz import targets
-    os.dup2(silent, 2)
-    os.close(silent)
+                from tests.fuzz import targets
+        finally:
+            os.dup2(silent, 2)
+            os.close(silent)
     atheris.enabled_hooks.add("RegEx")
-    waiting = [target for target in targets.TARGETS if not names or target.name in names]
-    running: list[Run] = []
-    done: list[Run] = []
+    return targets.TARGETS
+
+
+def fuzz(targets: Sequence[Any], directory: Path, seconds: int, quiet_for: float, jobs: int) -> int:
+    """Run these targets, so many at a time; print the table. 1 if one crashed."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # also when a shell started it in the background
+        signal.signal(number, signal.default_int_handler)
+    waiting, running, done = list(targets), list[Run](), list[Run]()
+    status = 0
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -187,18 +195,20 @@ def fuzz(names: Sequence[str], directory: Path, seconds: int, quiet_for: float, 
                 done.append(run)
                 print(f"{run.name}: {run.crash or 'no crash'}", flush=True)
     except KeyboardInterrupt:
+        status = INTERRUPTED
         print("interrupted: what has run so far", flush=True)
     finally:
         for run in running:
             run.kill()
-    print(f"\n{_table([run.row() for run in done])}")
+    print(f"\n{_table([run.row() for run in (*done, *running)])}")
     for run in done:
         if run.crash:
+            status = 1
             print(f"\n{run.name}: {run.crash}\n  {run.log}")
             print(
                 "".join(f"  python -m tests.fuzz --target {run.name} --replay {path}\n" for path in run.inputs), end=""
             )
-    return 1 if any(run.crash for run in done) else 0
+    return status
 
 
 def replay(name: str, paths: Sequence[Path]) -> int:
@@ -244,7 +254,13 @@ def main() -> int:
         return replay(options.target[0], options.replay)
     if options.fresh:
         shutil.rmtree(options.directory / "corpus", ignore_errors=True)
-    return fuzz(options.target, options.directory.resolve(), options.seconds, options.quiet_for, options.jobs)
+    try:
+        targets = _instrumented()
+    except ImportError as error:
+        print(f"{error}: make deps, with a Python of 3.11 to 3.14 on x86-64 Linux", file=sys.stderr)
+        return 2
+    chosen = [target for target in targets if not options.target or target.name in options.target]
+    return fuzz(chosen, options.directory.resolve(), options.seconds, options.quiet_for, options.jobs)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ counts = st.none() | st.integers(0, 2**64 - 1)
 cores = st.integers(0, 10**9 - 1)
 blocks = st.builds(PmdBlock, st.just("dp"), st.integers(0, 1023) | st.just(pmd_perf.NO_NUMA), cores, *[counts] * 6)
 ports = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40)
-rxqs = st.builds(Rxq, ports.filter(lambda name: "queue-id:" not in name), st.integers(0, 10**6))
+rxqs = st.builds(Rxq, ports | ports.map(lambda name: f"{name} queue-id: 7"), st.integers(0, 10**6))
 pmds = st.builds(PmdRxqs, st.just("dp"), st.integers(0, 1023), cores, st.lists(rxqs, max_size=5).map(tuple))
 
 
