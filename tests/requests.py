@@ -103,13 +103,14 @@ class Requests:
         """A message as vlog would write it now, whatever vlog/set was asked to do."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # python-ovs's own
-            ovs.vlog.Vlog._Vlog__start_time = datetime.min  # as Vlog.init() would set it; %r counts from it
+            # As Vlog.init() would set it: %r counts from it.
+            ovs.vlog.Vlog._Vlog__start_time = datetime.min  # noqa: DTZ901 - python-ovs's own knows no zone either
             return str(log._build_message(message, "console", "info", 1))
 
     def answer(self, data: bytes) -> tuple[bool, str]:
         """What a connection on which this comes is answered, and whether it stays open."""
         stream = Stream(data)
-        connection = Connection(stream)
+        connection = Connection(stream, 0.0)
         self._server._connections.append(connection)
         for _ in range(2 + 2 * len(data)):
             before = len(stream.sent), stream.left
