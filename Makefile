@@ -72,7 +72,7 @@ install: ## as root: an environment of its own in PREFIX/lib (/usr/local), comma
 	$(PYTHON) -m venv --clear "$(PLACE)"
 	"$(PLACE)/bin/python" -m pip install --quiet --no-compile .
 	"$(PLACE)/bin/python" -m pip uninstall --quiet --yes pip setuptools
-	cd "$(PLACE)" && rm -rf include share && find bin -name '[Aa]ctivate*' -delete
+	cd "$(PLACE)" && rm -rf include share && find bin -type f ! -name ovs-keepalive -delete
 	find "$(PLACE)/lib" -name direct_url.json -delete # tells where this checkout lies
 	sed -i '/^command = /d' "$(PLACE)/pyvenv.cfg"
 	sed -i '1s,.*,#!$(PREFIX)/lib/ovs-keepalive/bin/python3,' "$(PLACE)/bin/ovs-keepalive"
