@@ -285,6 +285,7 @@ class Vswitchd(NamedTuple):
     awaited: str = ""  # the thread for which the silent main thread waits, as its log tells
     crashes: tuple[Moment, ...] = ()  # of this process and those before it, that still count
     looping: Moment | None = None  # since when it is a crash loop
+    alive_at: float = 0.0  # monotonic; when it was last seen alive without one of its PMD threads
 
 
 class Other(NamedTuple):

@@ -37,13 +37,16 @@ UNKNOWN = Vswitchd(None, VswitchdState.GONE, Moment(0.0, 0), 0.0, 0.0, "no ovs-v
 def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) -> Vswitchd:
     """The process as it stands after these looks. pmds: as they were judged last."""
     now = looks.now
+    pmds = tuple(pmds)
+    bereft = looks.process == was.process and any(pmd.vanished_at is not None for pmd in pmds)
+    if bereft and looks.ended is None:
+        was = was._replace(alive_at=now.mono)
     if goes_on(was, looks):
         return was
-    pmds = tuple(pmds)
     if _is_calm(was, now):
         was = was._replace(crashes=(), looping=None)
     if looks.ended is not None and was.process == looks.ended.process:
-        was = _ended(was, looks.ended.orderly or _left_before(pmds, now), now, settings)
+        was = _ended(was, looks.ended.orderly or _left_before(pmds, was.alive_at), now, settings)
     if looks.process is None:
         return _absent(was, now)
     if looks.process != was.process:
@@ -91,11 +94,14 @@ def keeps_verdicts(vswitchd: Vswitchd, now: Moment) -> bool:
     return vswitchd.deadline is not None and now.mono <= vswitchd.deadline
 
 
-def _left_before(pmds: tuple[Pmd, ...], now: Moment) -> bool:
-    """Whether PMD threads were gone well before their process: `ovs-appctl exit` lets them go first."""
+def _left_before(pmds: tuple[Pmd, ...], alive_at: float) -> bool:
+    """Whether PMD threads were gone well before their process: `ovs-appctl exit` lets them go first.
+
+    alive_at: when it was last seen alive. That its end was noticed late proves nothing.
+    """
     known = [pmd for pmd in pmds if pmd.state is not State.GONE]
     return bool(known) and all(
-        pmd.vanished_at is not None and now.mono - pmd.vanished_at >= LEFT_BEFORE for pmd in known
+        pmd.vanished_at is not None and alive_at - pmd.vanished_at >= LEFT_BEFORE for pmd in known
     )
 
 

@@ -31,8 +31,8 @@ from ovs_keepalive.formats.plain import json_text, one_line, sound
 log = ovs.vlog.Vlog("appctl")
 
 MOST = 100_000  # lines that can be asked for
-CONNECTIONS = 64  # at once; one more, and the one that has been quiet for the longest time is closed …
-QUIET = 0.25  # … if it has been for so many seconds: who has just come may still be about to ask
+CONNECTIONS = 256  # at once; one more, and the one that has been quiet for the longest time is closed
+QUEUE = 1024  # that the kernel keeps until they are accepted; to one more a client that does not wait gets EAGAIN
 LARGEST = 16384  # bytes of a request
 ANSWERS = 8  # in one turn of the main loop
 AGAIN = 1.0  # seconds until a connection is accepted again that could not be
@@ -74,8 +74,7 @@ _DECODER = msgspec.json.Decoder(_Request)
 class Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  # python-ovs carries no types
     """One client. Its requests are answered one after the other; while it does not read its answer none is read."""
 
-    def __init__(self, stream: ovs.stream.Stream, now: float) -> None:  # not its parent's, which knows no bounds
-        self.active_at = now  # monotonic
+    def __init__(self, stream: ovs.stream.Stream) -> None:  # not its parent's, which knows no bounds
         self._stream = stream
         self._received = self._to_send = b""
         self._request: _Request | None = None  # read, not answered yet
@@ -192,6 +191,7 @@ class AppctlServer:
         error, self._listener = ovs.stream.PassiveStream.open(f"punix:{path}")
         if error:
             raise OSError(error, os.strerror(error), path)
+        self._listener.socket.listen(QUEUE)
 
     def register(self, name: str, usage: str, least: int, most: int, command: Command) -> None:
         """Answer `name` with this command; `--json` as a further, last argument asks for JSON."""
@@ -213,7 +213,6 @@ class AppctlServer:
                     active = True
                     self._answer(connection, now)
                 if active:
-                    connection.active_at = now
                     self._connections.remove(connection)
                     self._connections.append(connection)
             except _Bad as bad:
@@ -240,9 +239,6 @@ class AppctlServer:
     def _accept(self, now: float) -> None:
         self._pause = 0.0
         for _ in range(CONNECTIONS):
-            if len(self._connections) == CONNECTIONS and now - self._connections[0].active_at < QUIET:
-                self._pause = QUIET
-                return  # they wait in the kernel's queue
             error, stream = self._listener.accept()
             if error in (errno.EAGAIN, errno.ECONNABORTED):
                 return
@@ -256,7 +252,7 @@ class AppctlServer:
                 why = f"control socket: more than {CONNECTIONS} connections: the quietest one is closed"
                 self._warn("many", why, now)
                 self._drop(self._connections[0])
-            self._connections.append(Connection(stream, now))
+            self._connections.append(Connection(stream))
 
     def _answer(self, connection: Connection, now: float) -> None:
         try:

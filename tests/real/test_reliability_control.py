@@ -65,7 +65,7 @@ def test_a_flood_of(flooded: Watched, kind: str, seconds: float) -> None:
     late = stretch.blind + 2 * stretch.machine
     assert dead.at - injected.latest <= 1.5 * flooded.interval + late
     assert slowest <= 1.0 + late
-    flooded.beat_on(stretch)
+    flooded.beat_on(stretch, blind=0.15)
     assert flooded.longest_pause(stretch) <= 1.25 * REFRESH + late
     assert stretch.grown <= LARGEST_GROWTH
     flooded.wait_until_well()

@@ -37,7 +37,8 @@ def test_a_crash_loop_is_reported_as_such(watched: Watched, crashes: int, pause:
             sandbox.kill_vswitchd()
             word = "CRASH-LOOP;since=" if crash >= 3 else "GONE;since="
             wait(partial(tells, sandbox, word), f"{word} after crash {crash}", 5)
-            assert {value.partition(",")[0] for value in sandbox.column().values()} <= {"GONE"}
+            states = {value.partition(",")[0] for value in sandbox.column().values()}
+            assert states <= {"GONE"}, watched.asks("keepalive/explain", "vswitchd")
             sandbox.start_vswitchd()
             word = "CRASH-LOOP;pid=" if crash >= 3 else "RUNNING;pid="
             wait(partial(tells, sandbox, word), f"{word} after crash {crash}", 20)

@@ -86,6 +86,18 @@ def test_each_crash_of_a_loop_is_one_line_and_no_start_is(life: Life) -> None:
     assert all("now GONE: the process ended without removing its pidfile" in line.evidence for line in lines)
 
 
+def test_a_crash_whose_end_is_noticed_late_is_a_crash_all_the_same(life: Life) -> None:
+    """Its threads vanish a moment before it; then the daemon gets no CPU, and finds it gone."""
+    [worker] = life.scene.workers
+    worker.exists = False
+    life.scene.answers = False
+    while not any(pmd.vanished_at for pmd in life.scene.register.pmds.values()):
+        life.scene.run(0.01)
+    life.scene.now += 5 * vswitchd.LEFT_BEFORE
+    life.scene.ends(orderly=False)
+    assert life.told is VswitchdState.GONE
+
+
 def test_the_pmds_of_a_loop_are_gone_when_they_are_and_alive_when_they_are(life: Life) -> None:
     for _ in range(CRASHES):
         life.crashes()
