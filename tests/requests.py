@@ -101,7 +101,8 @@ class Requests:
         """A message as vlog would write it now, whatever vlog/set was asked to do."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # python-ovs's own
-            ovs.vlog.Vlog._Vlog__start_time = datetime.min  # noqa: DTZ901 - as Vlog.init() does: %r counts from it
+            # As Vlog.init() would set it: %r counts from it.
+            ovs.vlog.Vlog._Vlog__start_time = datetime.min  # noqa: DTZ901 - python-ovs's own knows no zone either
             return str(log._build_message(message, "console", "info", 1))
 
     def answer(self, data: bytes) -> tuple[int, str]:
