@@ -111,7 +111,9 @@ class Run:
         units = _UNITS.search(text)
         if units is not None:
             self.figures = self.figures._replace(executions=int(units[1]))
-        if self.inputs or not (status == 0 or (self._told and "run interrupted" in text)):
+        if self.inputs or not (
+            status == 0 or (self._told and (status == -signal.SIGTERM or "run interrupted" in text))
+        ):
             causes = re.findall(r"^(\w+(?:\.\w+)*(?:Error|Exception|Slow|Invalid|Unusable)\b.*)$", text, re.MULTILINE)
             self.crash = causes[-1][:200] if causes else f"exit status {status}"
 

@@ -716,7 +716,7 @@ TARGETS = (
                 ("list-commands", []),
             )
         ],
-        "requests at our own control socket, through python-ovs",
+        "requests at our own control socket",
     ),
     Target("node", _node, (), _nodes, "the node document that `show` reads"),
     Target(

@@ -69,5 +69,6 @@ def test_a_decoder_that_breaks_its_promise_is_found() -> None:
 
 
 def test_every_target_is_in_the_docs() -> None:
-    told = re.findall(r"^\| `([a-z-]+)`", (ROOT / "docs" / "fuzzing.md").read_text(), re.MULTILINE)
+    table = (ROOT / "docs" / "fuzzing.md").read_text().partition("## The targets")[2].partition("## ")[0]
+    told = re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE)
     assert told == [target.name for target in TARGETS]
