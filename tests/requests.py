@@ -110,7 +110,7 @@ class Requests:
     def answer(self, data: bytes) -> tuple[bool, str]:
         """What a connection on which this comes is answered, and whether it stays open."""
         stream = Stream(data)
-        connection = Connection(stream, 0.0)
+        connection = Connection(stream)
         self._server._connections.append(connection)
         for _ in range(2 + 2 * len(data)):
             before = len(stream.sent), stream.left

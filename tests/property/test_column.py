@@ -31,7 +31,8 @@ def _pmds(draw: st.DrawFn) -> Pmd:
     return pmd(
         draw(st.integers(0, 1023)),
         draw(st.integers(0, 9)),
-        name=draw(st.sampled_from(["pmd-c00/id:6", "pmd-c01/id:7"]) | NAMES),
+        # Not those of the other pairs: a thread counts as a PMD only if its name begins with "pmd-c".
+        name=draw(st.sampled_from(["pmd-c00/id:6", "pmd-c01/id:7"]) | NAMES.filter(lambda name: name not in RESERVED)),
         state=draw(st.sampled_from(list(State))),
         cause=cause,
         cause_since=draw(MOMENTS),
@@ -39,6 +40,9 @@ def _pmds(draw: st.DrawFn) -> Pmd:
         progress=draw(MOMENTS),
         rxqs=draw(st.none() | st.lists(st.builds(Rxq, NAMES, st.integers(0, 9)), max_size=2).map(tuple)),
     )
+
+
+RESERVED = ("daemon", "vswitchd")
 
 
 @st.composite
