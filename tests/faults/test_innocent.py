@@ -28,6 +28,7 @@ def _open_vswitch() -> None:
         cannot(reason)
 
 
+@pytest.mark.long  # `make innocent` has every kind twice, and is a step of CI of its own
 @pytest.mark.timeout(300)
 def test_no_kind_of_innocent_event_raises_an_alarm() -> None:
     tally = let_happen(len(KINDS), interval_ms=500, cores=16, seed=random.randrange(1 << 32))  # noqa: S311

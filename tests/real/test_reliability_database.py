@@ -29,6 +29,7 @@ from tests.switch import TestedSandbox
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.long
 def test_ovsdb_server_killed_and_started_again(watched: Watched) -> None:
     """For 3 s there is no database: the beat goes on, appctl answers, and the column is back with the server."""
     watched.start()
@@ -64,6 +65,7 @@ def test_what_happens_while_ovsdb_server_is_stopped_is_told_when_it_goes_on(watc
     watched.came_through(lines=20)
 
 
+@pytest.mark.long
 def test_a_slow_server_delays_the_column_and_nothing_else(watched: Watched, tmp_path: Path) -> None:
     """Each transaction takes 0.4 s: the beat keeps its pace, and a new fault supersedes what is not written yet."""
     with Between(tmp_path / "db.sock", watched.sandbox.dir / "db.sock") as between:
@@ -138,6 +140,7 @@ def test_a_server_that_refuses_is_told_once_and_asked_once_a_second(
         watched.sandbox.stop_daemon()
 
 
+@pytest.mark.long
 def test_a_read_only_server_is_no_reason_to_end(watched: Watched) -> None:
     """A real ovsdb-server made a backup of another one refuses every write; then it is an active one again."""
     watched.start()

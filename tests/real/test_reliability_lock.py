@@ -59,6 +59,7 @@ def test_the_lock_is_stolen_and_returned(watched: Watched, returned: str) -> Non
     watched.came_through(lines=20)
 
 
+@pytest.mark.long
 def test_a_lock_stolen_every_moment_ends_nothing(watched: Watched) -> None:
     """Fifty thefts in a row: a few lines of the log, and the column is written at the end."""
     watched.start()

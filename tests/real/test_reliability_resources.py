@@ -60,6 +60,7 @@ def test_no_descriptor_is_left(watched: Watched) -> None:
     watched.came_through(lines=40)
 
 
+@pytest.mark.long
 def test_vswitchd_and_the_database_go_while_no_descriptor_is_left(watched: Watched) -> None:
     """A crash is told as one, not as an orderly stop; what comes new is seen as soon as there are descriptors again."""
     watched.start()
@@ -116,6 +117,7 @@ def test_the_state_directory_goes_away(watched: Watched) -> None:
     watched.came_through(lines=60)
 
 
+@pytest.mark.long
 def test_the_wall_clock_steps(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day back and a day on, the daemon's own wall clock only: no verdict, and a real fault takes its usual time."""
     clock = tmp_path / "clock"

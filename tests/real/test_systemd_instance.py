@@ -49,13 +49,24 @@ def beat_of(pid: int) -> int:
     return int(task.name)
 
 
-def test_it_is_active_when_it_is_ready_and_its_status_follows(sandbox: Sandbox, manager: UserManager) -> None:
+def test_it_is_active_when_ready_tells_its_state_reloads_and_stops_with_empty_columns(
+    sandbox: Sandbox, manager: UserManager
+) -> None:
     shown = manager.show(UNIT)
     assert (shown["ActiveState"], shown["SubState"], shown["Type"]) == ("active", "running", "notify")
     wait(lambda: manager.show(UNIT)["StatusText"].startswith("PMDs: 2 "), "the line of two PMDs that are well", 10)
     name, tid = next(iter(sandbox.pmds().items()))
     with stopped(tid):
         wait(lambda: f"{name} DEAD (traced)" in manager.ctl("status", UNIT), "the line of a dead PMD", 10)
+
+    pid = manager.show(UNIT)["MainPID"]
+    manager.ctl("reload", UNIT)
+    wait(lambda: manager.show(UNIT)["ActiveState"] == "active", "active after the reload", 5)
+    assert manager.show(UNIT)["MainPID"] == pid
+    manager.ctl("stop", UNIT)
+    shown = manager.show(UNIT)
+    assert (shown["ActiveState"], shown["Result"], shown["ExecMainStatus"]) == ("inactive", "success", "0")
+    assert (sandbox.column(), sandbox.detail()) == ({}, {})
 
 
 def test_a_daemon_without_its_beat_thread_is_restarted_and_a_killed_one_too(
@@ -72,14 +83,3 @@ def test_a_daemon_without_its_beat_thread_is_restarted_and_a_killed_one_too(
     wait(lambda: manager.show(UNIT)["NRestarts"] == "2", "a restart after SIGKILL", 20)
     wait(lambda: f"pid={second};" not in sandbox.detail().get("daemon", ""), "the third daemon in the column", 15)
     wait(lambda: {value.partition(",")[0] for value in sandbox.column().values()} <= {"ALIVE", "SLEEP"}, "well", 15)
-
-
-def test_a_reload_keeps_it_active_and_a_stop_empties_the_columns(sandbox: Sandbox, manager: UserManager) -> None:
-    pid = manager.show(UNIT)["MainPID"]
-    manager.ctl("reload", UNIT)
-    wait(lambda: manager.show(UNIT)["ActiveState"] == "active", "active after the reload", 5)
-    assert manager.show(UNIT)["MainPID"] == pid
-    manager.ctl("stop", UNIT)
-    shown = manager.show(UNIT)
-    assert (shown["ActiveState"], shown["Result"], shown["ExecMainStatus"]) == ("inactive", "success", "0")
-    assert (sandbox.column(), sandbox.detail()) == ({}, {})
