@@ -99,7 +99,7 @@ class Session:
         try:
             self._idl.run()
         except Exception as error:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
-            log.warn(f"{self.remote}: an answer that cannot be read: {type(error).__name__}: {error}")
+            self._warn("unreadable", f"an answer that cannot be read: {type(error).__name__}: {error}", now)
             self._idl.force_reconnect()
         link = self._idl._session  # noqa: SLF001 - python-ovs tells in no other way whether it is connected
         connected = bool(link.is_connected() and self._idl.tables[TABLE].rows)
@@ -108,7 +108,7 @@ class Session:
         if self.problem != self._problem:
             self._problem = self.problem
             if self._problem:
-                log.warn(f"{self.remote}: {self._problem}: trying again")
+                self._warn("tls", f"{self._problem}: trying again", now)
         if connected != self.connected:
             self.connected = connected
             states = ("disconnected", "connected") if connected else ("connected", "disconnected")
@@ -123,6 +123,10 @@ class Session:
             if line := self._repeats.line(state, f"lock {LOCK}: {self._lock} -> {state}", now.mono):
                 log.info(line)
             self._lock = state
+
+    def _warn(self, kind: str, text: str, now: Moment) -> None:
+        if line := self._repeats.line(kind, f"{self.remote}: {text}", now.mono):
+            log.warn(line)
 
     @property
     def problem(self) -> str:
