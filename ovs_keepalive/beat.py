@@ -264,11 +264,14 @@ class Beat:
         self._process = process
         self._threads.attach(process)
         self._switches.close()
-        self._off, self._called = frozenset(), math.inf
-        self._read_all = self._asked_rxqs = self._read_others = 0.0
-        self._others = Others()
-        self._seen = None
+        self._forget()
         return True
+
+    def _forget(self) -> None:
+        """Nothing has been seen of the present process yet."""
+        self._read_all = self._asked_rxqs = self._read_others = 0.0
+        self._others, self._seen = Others(), None
+        self._off, self._called = frozenset(), math.inf
 
     def _look(
         self, now: Moment, process: ProcessId, ended: Ended | None, due: bool, overdue: bool, rung: dict[int, int]
@@ -330,10 +333,9 @@ class Beat:
         """Start to watch afresh."""
         self._register, self._blind, self._told = heartbeat.EMPTY, (), ()
         self._enabled_at, self._next_tick = now, now.mono
-        self._last_look = self._read_all = self._asked_rxqs = self._read_others = self._posted = 0.0
-        self._others = Others()
-        self._soon, self._seen = math.inf, None
-        self._off, self._called = frozenset(), math.inf
+        self._last_look = self._posted = 0.0
+        self._soon = math.inf
+        self._forget()
         self._wholly = self._restless = True
 
     def _adopt(self, settings: Settings, now: Moment) -> None:

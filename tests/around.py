@@ -12,10 +12,9 @@ from typing import Any
 
 import psutil
 
-from ovs_keepalive.beat import LATE
 from ovs_keepalive.formats import column
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
-from tests.lab import TICK, Ticker, node
+from tests.lab import Ticker, node
 from tests.subscriber import Subscriber, Told
 
 BAD = {"MISSING", "DEAD", "GONE"}
@@ -42,26 +41,6 @@ class Stretch:
             f"{self.beats} beats in {self.length:.1f} s, blind for {self.blind * 1000:.0f} ms, the machine late by up"
             f" to {self.machine * 1000:.0f} ms, {self.lost * 1000:.0f} ms in sum, memory {self.grown >> 10:+} KiB"
         )
-
-
-class Meter(Ticker):
-    """Adds up how late a thread of this process was, as the daemon does for its beat."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost = 0.0
-
-    def __enter__(self) -> Meter:
-        super().__enter__()
-        return self
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            planned = time.monotonic() + TICK
-            time.sleep(TICK)
-            late = time.monotonic() - planned
-            self.worst = max(self.worst, late)
-            self.lost += late if late > LATE else 0.0
 
 
 class Watched:
@@ -170,7 +149,7 @@ class Watched:
         process, stretch = psutil.Process(self.pid), Stretch()
         before, memory = node(self.sandbox), process.memory_info().rss
         stretch.begin = time.monotonic()
-        with Meter() as meter:
+        with Ticker() as meter:
             yield stretch
         stretch.end = time.monotonic()
         after = self._node()

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
 
+from ovs_keepalive.beat import LATE
 from ovs_keepalive.ptrace import PTRACE_DETACH, HoldError, ptrace, seize
 from ovs_keepalive.sandbox import Sandbox
 from tests.conftest import cannot
@@ -44,27 +45,38 @@ def stopped(tid: int) -> Iterator[Injected]:
         ptrace(PTRACE_DETACH, tid)
 
 
-class Ticker:
-    """Knows how late a thread of this process was woken at worst: CPU that nobody in this run could count on."""
+class Background(threading.Thread):
+    """Runs beside a block of code until its end; run() asks `over`."""
 
     def __init__(self) -> None:
-        self.worst = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ticker")
+        super().__init__(name=type(self).__name__.lower())
+        self.over = threading.Event()
 
-    def __enter__(self) -> Ticker:
-        self._thread.start()
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
+        self.over.set()
+        self.join()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+
+class Ticker(Background):
+    """Knows how late a thread of this process was woken: CPU that nobody in this run could count on. Seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worst = 0.0
+        self.lost = 0.0  # in sum, as the daemon adds it up for its beat
+
+    def run(self) -> None:
+        """Sleep, and look at the clock."""
+        while not self.over.is_set():
             planned = time.monotonic() + TICK
             time.sleep(TICK)
-            self.worst = max(self.worst, time.monotonic() - planned)
+            late = time.monotonic() - planned
+            self.worst = max(self.worst, late)
+            self.lost += late if late > LATE else 0.0
 
 
 def wait_for_calm(seconds: float) -> None:

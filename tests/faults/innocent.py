@@ -22,7 +22,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,7 +33,7 @@ from ovs_keepalive.formats.schema import Found
 from ovs_keepalive.ptrace import PTRACE_DETACH, WAIT_ALL, HoldError, ptrace, seize
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
-from tests.lab import LOST, Ticker, own_blind, stopped
+from tests.lab import LOST, Background, Ticker, own_blind, stopped
 from tests.subscriber import COLUMNS, Subscriber, Told
 from tests.switch import RAN, TestedSandbox
 
@@ -64,25 +63,17 @@ time.time = lambda: time.time_ns() / 1e9
 """
 
 
-class Traffic:
-    """A few packets at a time for each port, from a thread of its own, whatever becomes of vswitchd."""
+class Traffic(Background):
+    """A few packets at a time for each port, whatever becomes of vswitchd."""
 
     def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__()
         self.heavy = False
         self._sandbox = sandbox
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="traffic")
 
-    def __enter__(self) -> Traffic:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.01 if self.heavy else 0.1):
+    def run(self) -> None:
+        """Let packets come in."""
+        while not self.over.wait(0.01 if self.heavy else 0.1):
             for port in PORTS:
                 # vswitchd may be silent, restarting, or without that port.
                 with suppress(OSError, SandboxError, ValueError):

@@ -18,11 +18,9 @@ import signal
 import socket
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import psutil
@@ -30,7 +28,7 @@ import psutil
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
 from tests.faults import innocent
 from tests.faults.innocent import Field, Tally, happen
-from tests.lab import stopped
+from tests.lab import Background, stopped
 
 WARM_UP = 0.2  # part of the time in which memory may still grow
 LEAST = 30.0  # minutes from which on a slope can be told from noise
@@ -62,21 +60,6 @@ class Sample(NamedTuple):
     threads: int
     history: int  # transitions remembered
     log: int  # bytes
-
-
-class Background(threading.Thread):
-    """Runs until the end of its block, and keeps what went wrong."""
-
-    def __init__(self) -> None:
-        super().__init__(name=type(self).__name__.lower())
-        self.over = threading.Event()
-
-    def __enter__(self) -> None:
-        self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.over.set()
-        self.join()
 
 
 class Storm(Background):
