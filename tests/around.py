@@ -12,12 +12,12 @@ from typing import Any
 
 import psutil
 
+from ovs_keepalive.core.model import BAD
 from ovs_keepalive.formats import column
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from tests.lab import Ticker, node
 from tests.subscriber import Subscriber, Told
 
-BAD = {"MISSING", "DEAD", "GONE"}
 REFRESH = 1.0  # seconds between two writes of the column in which nothing is news
 
 

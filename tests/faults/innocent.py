@@ -29,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from ovs_keepalive.core.model import BAD
 from ovs_keepalive.formats.schema import Found
 from ovs_keepalive.ptrace import PTRACE_DETACH, WAIT_ALL, HoldError, ptrace, seize
 from ovs_keepalive.publishers import schema
@@ -37,7 +38,6 @@ from tests.lab import LOST, Background, Ticker, own_blind, stopped
 from tests.subscriber import COLUMNS, Subscriber, Told
 from tests.switch import RAN, TestedSandbox
 
-BAD = {"MISSING", "DEAD", "GONE"}
 BAD_VSWITCHD = {"STOPPED", "HUNG", "GONE"}
 PORTS = ("p0", "p1")
 MASK = 0x3  # the first two cores poll, each its own port

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ovs_keepalive.core.model import BAD
 from ovs_keepalive.formats import column
 from ovs_keepalive.ptrace import as_user
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
@@ -26,7 +27,6 @@ from tests.switch import TestedSandbox
 
 Fault = Callable[[int], AbstractContextManager[object]]
 
-BAD = {"MISSING", "DEAD", "GONE"}
 HARMLESS = {"starved", "none"}  # causes told of a PMD that is well: it and main share their CPUs with all the rest
 NAP = 1000  # microseconds that an idle PMD rests between two iterations
 REST = 0.002  # seconds by which the last progress of such a PMD may be older than the fault

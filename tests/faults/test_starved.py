@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
+from ovs_keepalive.core.model import BAD
 from tests.conftest import cannot
 from tests.faults.inject import starved, throttled
-from tests.faults.laboratory import BAD, Fault, Laboratory, Rounds, begun, cause_of
+from tests.faults.laboratory import Fault, Laboratory, Rounds, begun, cause_of
 
 pytestmark = pytest.mark.real
 
