@@ -44,6 +44,7 @@ log = ovs.vlog.Vlog("ovs_keepalive")
 FAREWELL = 2.0  # seconds that a clean stop may take to empty the columns
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MEANINGLESS = (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)  # by default they kill
+AT_ONCE = 1.0  # seconds between two reloads; the turn that a snapshot makes follows within as much
 SWITCH = 0.0005  # seconds; with Python's own 5 ms a busy main loop would delay the beat (measured: DESIGN section 2)
 
 
@@ -70,6 +71,7 @@ class Daemon:
         _raise_descriptor_limit()
         self._options = options
         self._stopping = self._reloading = False
+        self._reloaded = float("-inf")  # monotonic
         self._wakeup, self._wakeup_end = _catch_signals(self.stop, self.reload)
         self._notifier = Notifier(os.environ, os.getpid())
         self._pidfile = Pidfile(options.pidfile)
@@ -116,7 +118,7 @@ class Daemon:
 
     def _turn(self) -> None:
         now = moment()
-        if self._reloading:
+        if self._reloading and now.mono - self._reloaded >= AT_ONCE:
             self._reload(now)
         self._run_database(now)
         self._take_settings()
@@ -204,7 +206,7 @@ class Daemon:
 
     def _reload(self, now: Moment) -> None:
         """Take what the file says now, as far as it can be taken live; a file in error changes nothing."""
-        self._reloading = False
+        self._reloading, self._reloaded = False, now.mono
         self._notifier.reloading(now)
         try:
             self._config, lines = merged(self._config, load(self._options.config_file))

@@ -16,6 +16,7 @@ from ovs_keepalive.core.model import BAD
 from ovs_keepalive.formats import column
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from tests.lab import Ticker, node
+from tests.neutron import NeutronLike
 from tests.subscriber import Subscriber, Told
 
 REFRESH = 1.0  # seconds between two writes of the column in which nothing is news
@@ -50,11 +51,13 @@ class Watched:
         self.sandbox = sandbox
         self.interval = interval_ms / 1000
         self.pid = 0
+        self.neighbour = NeutronLike(sandbox, "neighbour")
         self._subscribers: list[Subscriber] = []
         self._stack = ExitStack()
         sandbox.settings(enable_keepalive=True, keepalive_interval=interval_ms)
 
     def __enter__(self) -> Watched:
+        self._stack.enter_context(self.neighbour)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,6 +139,12 @@ class Watched:
         """Hold it to what it owes at every fault: it is up, and its log has at most so many lines, no traceback."""
         assert self.is_up, self.said()[-3:]
         self.wrote_little(lines)
+        self.spared_its_neighbour()
+
+    def spared_its_neighbour(self) -> None:
+        """The client like neutron's agent is up, and still hears of changes."""
+        self.sandbox.settings(told="in the end")
+        wait(lambda: self.neighbour.hears('"in the end"'), "its neighbour hears", 15)
 
     def wrote_little(self, lines: int) -> None:
         """Hold its log to so many lines, none of a traceback."""

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,13 +23,13 @@ import pytest
 from ovs_keepalive.formats.schema import Found
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.sandbox import Sandbox, wait
+from tests.neutron import NeutronLike
 
 pytestmark = pytest.mark.real
 
 Maker = Callable[..., Sandbox]
 BOTH = ("keepalive", "keepalive_detail")
 STOCK = "/usr/share/openvswitch/vswitch.ovsschema"
-NEUTRON = Path(__file__).with_name("neutron_like.py")
 DEBIAN_PYTHON = "/usr/bin/python3"  # the one that Debian's python3-openvswitch is made for
 
 
@@ -217,38 +216,15 @@ def test_the_commands_that_the_documentation_shows(sandbox: Sandbox) -> None:
 # --- clients beside us ---------------------------------------------------------------------------
 
 
-class Client:
-    """neutron_like.py in a process of its own."""
-
-    def __init__(self, box: Sandbox, name: str, python: str = sys.executable) -> None:
-        self._said = box.dir / f"{name}.out"
-        argv = [python, str(NEUTRON), box.remote]
-        with self._said.open("w") as out:
-            self.process = subprocess.Popen(argv, stdout=out, stderr=out, env=box.env)
-
-    def hears(self, text: str) -> bool:
-        """Whether it has told of an other_config with this text in it."""
-        return text in self._said.read_text()
-
-    def __enter__(self) -> Client:
-        wait(lambda: self.hears("other_config"), "the client is connected")
-        return self
-
-    def __exit__(self, *why: object) -> None:
-        assert self.process.poll() is None, self._said.read_text()
-        self.process.terminate()
-        self.process.wait(10)
-
-
 def test_a_client_like_neutron_and_conversions(sandbox: Sandbox) -> None:
     """One that started before the columns were there survives all. One that started while they were there goes deaf
     when they are taken away, and stays so: it asks the server for a column that it does not have."""
     with ExitStack() as clients:
-        before = clients.enter_context(Client(sandbox, "before"))
+        before = clients.enter_context(NeutronLike(sandbox, "before"))
         schema.apply(sandbox.remote)
         sandbox.settings(told="one")
         wait(lambda: before.hears('"one"'), "the client survives apply")
-        between = clients.enter_context(Client(sandbox, "between"))
+        between = clients.enter_context(NeutronLike(sandbox, "between"))
         sandbox.settings(told="two")
         wait(lambda: before.hears('"two"') and between.hears('"two"'), "both clients hear")
         schema.revert(sandbox.remote)
@@ -261,7 +237,7 @@ def test_a_client_like_neutron_and_conversions(sandbox: Sandbox) -> None:
         wait(lambda: before.hears('"four"'), "the first client survives the second apply")
         sandbox.linger(2)
         assert not between.hears('"four"')
-        again = clients.enter_context(Client(sandbox, "again"))  # a restart does
+        again = clients.enter_context(NeutronLike(sandbox, "again"))  # a restart does
         sandbox.settings(told="five")
         wait(lambda: again.hears('"five"'), "the restarted client hears")
 
@@ -275,7 +251,7 @@ def test_an_old_client_goes_deaf_at_apply(sandbox: Sandbox) -> None:
     version = found.stdout.strip() if found else ""
     if not version or tuple(map(int, version.split(".")[:2])) >= (3, 3):
         pytest.skip(f"needs python3-openvswitch older than 3.3, found {version or 'none'}")
-    with Client(sandbox, "old", DEBIAN_PYTHON) as old, Client(sandbox, "new") as new:
+    with NeutronLike(sandbox, "old", DEBIAN_PYTHON) as old, NeutronLike(sandbox, "new") as new:
         sandbox.settings(told="one")
         wait(lambda: old.hears('"one"'), "the old client hears")
         schema.apply(sandbox.remote)
