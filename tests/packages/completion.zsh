@@ -1,17 +1,18 @@
-# What zsh offers after `ovs-keepalive sch` and `ovs-keepalive schema `, asked of a shell in a pseudo-terminal.
+# What zsh makes of `ovs-keepalive sch` and a tab, asked of a shell in a pseudo-terminal.
 # SPDX-License-Identifier: Apache-2.0
 zmodload zsh/zpty
 zpty shell 'PS1= TERM=dumb zsh -f -i'
-offers() { # LINE EXPECTED
+becomes() { # LINE EXPECTED
     local text= part
-    zpty -w -n shell "$1"$'\t\x15'"print -r -- end-of-$#1"$'\n'
-    while zpty -r shell part "*end-of-$#1*"; do
+    # The completed line is printed by the shell itself; what it echoes of the typing does not hold "end42".
+    zpty -w -n shell "$1"$'\t\x01'"print -r -- said: "$'\x05; print end$((40 + 2))\n'
+    while zpty -r shell part '*end42*'; do
         text+=$part
-        [[ $part == *end-of-$#1* ]] && break
+        [[ $text == *end42* ]] && break
     done
-    [[ $text == *$2* ]] || { print -r -- "after '$1' zsh shows: $text"; exit 1; }
+    [[ $text == *$'\n'"said: $2"* ]] || { print -r -- "'$1' becomes: $text"; exit 1; }
 }
 zpty -w shell 'autoload -Uz compinit && compinit -u -D'
-offers 'ovs-keepalive sch' 'schema'
-offers 'ovs-keepalive schema st' 'status'
+becomes 'ovs-keepalive sch' 'ovs-keepalive schema'
+becomes 'ovs-keepalive schema st' 'ovs-keepalive schema status'
 zpty -d shell
