@@ -278,7 +278,10 @@ class Daemon:
         self._empty_columns()
         self._session.close()
         self._appctl.close()
-        self._pidfile.remove()
+        try:
+            self._pidfile.remove()
+        except OSError as error:  # the runtime directory is no longer this user's to write
+            log.warn(f"{error.filename}: {error.strerror}: it stays behind")
         self._notifier.close()
         log.info("ovs-keepalive ended")
         for number in (

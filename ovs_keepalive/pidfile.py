@@ -36,7 +36,7 @@ class Pidfile:
             new.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Take the file away, if it is still this process's."""
+        """Take the file away, if it is still this process's. Raises OSError when it may not be."""
         try:
             if self._path.stat().st_ino == os.fstat(self._file).st_ino:
                 self._path.unlink()

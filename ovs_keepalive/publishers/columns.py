@@ -42,6 +42,7 @@ class Columns:
         self._written: Content | None = None  # None: not known
         self._written_at = float("-inf")
         self._failures = 0  # in a row
+        self._told = False  # the log says that they fail
         self._rested = float("-inf")  # when to try again
         self._repeats = Repeats()
 
@@ -88,8 +89,9 @@ class Columns:
             return
         if outcome is Outcome.DONE:
             self.committed += 1
-            if self._failures:
+            if self._told:
                 self._tell("written", "the columns are written again", now)
+            self._told = False
             self._failures, self.last_error = 0, ""
             self._written = self._in_flight
         else:
@@ -98,7 +100,10 @@ class Columns:
             self._failures += 1
             self._rested = now.mono + REST if self._failures > 1 else now.mono
             self.last_error = self._write.error()
-            self._tell("failed", f"the columns were not written: {self.last_error}", now)
+            # A conversion ends what is under way with "try again": that once is no news.
+            if self._failures > 1 or not self.last_error.startswith("try again"):
+                self._told = True
+                self._tell("failed", f"the columns were not written: {self.last_error}", now)
             self._written = self._wanted = None
             self.schema.look(now)
         self._write = None
