@@ -98,11 +98,7 @@ class Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  #
     def go_on(self) -> bool:
         """Send or read what is possible now; True if anything was. Raises _Bad, or OSError for its end."""
         if self._to_send:
-            sent = self._stream.send(self._to_send)
-            if sent < 0 and sent != -errno.EAGAIN:
-                raise OSError(-sent, os.strerror(-sent))
-            self._to_send = self._to_send[max(sent, 0) :]
-            return bool(sent > 0)
+            return self._send()
         if self._request is not None:
             return False
         error, data = self._stream.recv(LARGEST)
@@ -113,6 +109,18 @@ class Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  #
         self._received += data
         self.take_request()
         return True
+
+    def _send(self) -> bool:
+        sent = self._stream.send(self._to_send)
+        if sent < 0 and sent != -errno.EAGAIN:
+            raise OSError(-sent, os.strerror(-sent))
+        self._to_send = self._to_send[max(sent, 0) :]
+        return bool(sent > 0)
+
+    def finish(self) -> None:
+        """Send what is left of an answer, as far as it goes now: after `exit` there is no other turn."""
+        if self._to_send:
+            self._send()
 
     def answer(self) -> None:
         """Answer the request that waits. Raises whatever its command does."""
@@ -212,6 +220,7 @@ class AppctlServer:
                     answers += 1
                     active = True
                     self._answer(connection, now)
+                    connection.finish()
                 if active:
                     self._connections.remove(connection)
                     self._connections.append(connection)

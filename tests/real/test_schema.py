@@ -273,7 +273,9 @@ def free_port() -> int:
 def test_tcp(sandbox: Sandbox) -> None:
     port = free_port()
     sandbox.appctl("ovsdb-server/add-remote", f"ptcp:{port}:127.0.0.1", target="ovsdb-server")
-    assert schema.apply(f"tcp:127.0.0.1:{port}").after.complete
+    remote = f"tcp:127.0.0.1:{port}"
+    wait(lambda: schema.status(remote), "ovsdb-server listens")  # until then: Failed, an OSError
+    assert schema.apply(remote).after.complete
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
