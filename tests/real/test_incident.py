@@ -15,7 +15,7 @@ import pytest
 from ovs_keepalive import records
 from ovs_keepalive.formats.incident import Head
 from ovs_keepalive.sandbox import Sandbox, wait
-from tests.lab import node, own_blind, stopped
+from tests.lab import LOST, Ticker, node, own_blind, stopped
 
 pytestmark = pytest.mark.real
 
@@ -50,7 +50,7 @@ def test_a_held_pmd_is_recorded_with_what_went_before_it(sandbox: Sandbox) -> No
     watch(sandbox)
     name, tid = next(iter(sandbox.pmds().items()))
     before = own_blind(sandbox)
-    with stopped(tid):
+    with stopped(tid), Ticker() as ticker:
         head, sections = recorded(sandbox, 1)
         blind = own_blind(sandbox) - before
     assert (head.who, head.new, head.cause) == (name, "DEAD", "traced")
@@ -69,8 +69,8 @@ def test_a_held_pmd_is_recorded_with_what_went_before_it(sandbox: Sandbox) -> No
     assert sections["log"].count("\n") > 3
     assert any(row["name"] == "p0" for row in sections["database"]["Interface"])
     assert "cores" in sections
-    print(f"own blind time while it was collected: {blind * 1000:.0f} ms")
-    assert blind <= 0.010
+    print(f"own blind time while it was collected: {blind * 1000:.0f} ms, this process's: {ticker.lost * 1000:.0f} ms")
+    assert blind <= LOST + ticker.lost  # less what the machine took from everybody
 
     wait(lambda: is_well(sandbox), "recovery", 5)
     with stopped(tid):
