@@ -26,6 +26,7 @@ log = ovs.vlog.Vlog("blackbox")
 
 DEADLINE = 30.0  # seconds; the collector ends itself after 20, unless the kernel holds it
 HISTORY = 100  # transitions put into a record
+NICE = 19  # of the collector
 
 
 class BlackBox:
@@ -128,7 +129,7 @@ class BlackBox:
                     [sys.executable, "-m", "ovs_keepalive.collector"], stdin=handed, stdout=self._said,
                     stderr=self._said, process_group=0,
                 )  # fmt: skip
-            os.sched_setscheduler(self._child.pid, os.SCHED_IDLE, os.sched_param(0))  # it gets what nobody else wants
+            os.setpriority(os.PRIO_PROCESS, self._child.pid, NICE)
         except OSError as error:
             log.warn(f"no incident recorded: the collector did not start: {error.strerror}")
 
