@@ -267,8 +267,8 @@ def test_one_that_is_open_to_others_says_so() -> None:
         ("127.0.0.1:9811", ("127.0.0.1", 9811, 4)),
         ("localhost:0", ("127.0.0.1", 0, 4)),
         ("[::1]:80", ("::1", 80, 6)),
-        ("0.0.0.0:65535", ("0.0.0.0", 65535, 4)),
-    ],  # noqa: S104
+        ("0.0.0.0:65535", ("0.0.0.0", 65535, 4)),  # noqa: S104 - an example, nobody listens there
+    ],
 )
 def test_where_to_listen(text: str, address: tuple[str, int, int] | None) -> None:
     assert listen.parse(text) == address
