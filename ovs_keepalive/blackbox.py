@@ -37,7 +37,7 @@ class BlackBox:
         self._remote = remote
         self._pidfile = pidfile
         self._recent = Recent()
-        self._watch = incident.Watch()
+        self.watch = incident.Watch()  # what is known of incidents, also over the daemon's end
         self._process: ProcessId | None = None  # the last one known: a crash takes it out of the snapshot
         self._log: Path | None = None
         self._child: subprocess.Popen[bytes] | None = None
@@ -84,7 +84,7 @@ class BlackBox:
         if process is not None and process != self._process:
             self._process = process
             self._log = log_path(process.pid)
-        self._watch, began = incident.follow(self._watch, snapshot)
+        self.watch, began = incident.follow(self.watch, snapshot)
         if began is not None and self._is_usable():
             self._waiting = self._request(snapshot, began)
 

@@ -133,7 +133,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             kind="HOST:PORT or off",
         ),
     ] = "127.0.0.1:9811"
-    state_dir: Annotated[str, _key("Directory of the black-box records.")] = "/var/lib/ovs-keepalive"
+    state_dir: Annotated[str, _key("Directory of the black-box records, and of what a new start has to know.")] = (
+        "/var/lib/ovs-keepalive"
+    )
 
 
 class Key(NamedTuple):

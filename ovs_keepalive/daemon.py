@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import select
-import signal
-import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,15 +17,18 @@ import ovs.vlog
 import psutil
 
 from ovs_keepalive import __version__, affinity, dirs
-from ovs_keepalive.beat import Beat, moment
+from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Config, Invalid, load, merged
 from ovs_keepalive.core import settings as live
-from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
+from ovs_keepalive.core.memory import Memory
+from ovs_keepalive.core.model import Moment, Seen, Settings, Snapshot, Transition
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats.listen import Address
+from ovs_keepalive.lasting import LastingBeat, whose
 from ovs_keepalive.pidfile import Pidfile
+from ovs_keepalive.process import catch_signals, ignore_signals, raise_descriptor_limit
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.columns import Columns
 from ovs_keepalive.publishers.http import Shown, WebServer
@@ -39,13 +39,12 @@ from ovs_keepalive.publishers.session import Session
 from ovs_keepalive.publishers.systemd import Notifier
 from ovs_keepalive.sensors.switches import event_witness
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
+from ovs_keepalive.shelf import Shelf
 from ovs_keepalive.slot import Slot
 
 log = ovs.vlog.Vlog("ovs_keepalive")
 
 FAREWELL = 2.0  # seconds that a clean stop may take to empty the columns
-ENDING = (signal.SIGTERM, signal.SIGINT)
-MEANINGLESS = (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)  # by default they kill
 WEIGH = 1.0  # seconds between two looks at oneself
 AT_ONCE = 1.0  # seconds between two reloads; the turn that a snapshot makes follows within as much
 SWITCH = 0.0005  # seconds; with Python's own 5 ms a busy main loop would delay the beat (measured: DESIGN section 2)
@@ -72,11 +71,11 @@ class Daemon:
         sys.setswitchinterval(SWITCH)
         # python-ovs polls with select(2), which fails on descriptors from 1024 on; poll(2) takes its place.
         ovs.poller.SelectPoll = select.poll
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         self._options = options
         self._stopping = self._reloading = False
         self._reloaded = float("-inf")  # monotonic
-        self._wakeup, self._wakeup_end = _catch_signals(self.stop, self.reload)
+        self._wakeup, self._wakeup_end = catch_signals(self.stop, self.reload)
         self._notifier = Notifier(os.environ, os.getpid())
         self._pidfile = Pidfile(options.pidfile)
         control = options.pidfile.parent / f"ovs-keepalive.{os.getpid()}.ctl"
@@ -86,7 +85,7 @@ class Daemon:
         self._other_config: Mapping[str, str] | None = None  # from which they were read
         self._config = config = options.config
         who, switches = VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), event_witness(config.event_witness)
-        self._beat = Beat(who, self._settings(), self._slot, switches=switches)
+        self._beat = LastingBeat(who, self._settings(), self._slot, switches=switches)
         mirrors = config.mirror == "external_ids"
         self._session = Session(options.remote, ["other_config", *([MIRRORED] if mirrors else [])])
         self._columns = Columns(self._session, config.refresh / 1000, __version__, os.getpid())
@@ -104,6 +103,8 @@ class Daemon:
         self._rejected: tuple[str, ...] = ()
         self.snapshot: Snapshot | None = None
         Commands(self._appctl, self).register()
+        self._shelf = Shelf(Path(config.state_dir), options.pidfile, self._notifier)
+        self._recall(who)
 
     def loop(self) -> int:
         """Watch until told to stop. 0 after a clean stop, 1 when the heartbeat failed."""
@@ -137,6 +138,7 @@ class Daemon:
             self._make_room(snapshot)
             self._notifier.publish(snapshot)
             self._show(snapshot)
+            self._shelf.follow(snapshot, self._asked, self.memory)
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
@@ -243,6 +245,40 @@ class Daemon:
     def _keep_schema(self) -> SchemaKeeper | None:
         return SchemaKeeper(self._columns.schema) if self._config.schema == "auto" else None
 
+    # --- what is known over an end -------------------------------------------------------------
+
+    def memory(self) -> Memory:
+        """All that whoever comes next has to know."""
+        return Memory(
+            at=moment(),
+            daemon=whose(),
+            asked=self._asked,
+            beating=self._beat.noted(),
+            events=tuple(self._session.events),
+            watch=self.blackbox.watch,
+            committed=self._columns.committed,
+            failed=self._columns.failed,
+            affinity=tuple(sorted(self._affinity)),
+        )
+
+    def _recall(self, who: VswitchdSensor) -> None:
+        """Go on from what an earlier daemon has left, if anything."""
+        now = moment()
+        found, _ = who.look(now)
+        memory = self._shelf.recall(self._notifier.handed, now, found.value.id if isinstance(found, Seen) else None)
+        if memory is not None:
+            why = f"{memory.daemon}, last noted {now.mono - memory.at.mono:.1f} s before"
+            self._go_on_from(memory, Transition(now, "daemon", "away", "back", "none", why))
+
+    def _go_on_from(self, memory: Memory, gap: Transition | None) -> None:
+        self._asked = memory.asked
+        self._beat.go_on_from(memory.beating, self._settings(), moment(), gap)
+        self._session.events = list(memory.events)
+        self.blackbox.watch = memory.watch
+        self._columns.committed, self._columns.failed = memory.committed, memory.failed
+        if memory.beating.history:
+            self._logged = memory.beating.history[-1].at
+
     # --- what the commands ask -----------------------------------------------------------------
 
     @property
@@ -271,6 +307,7 @@ class Daemon:
             ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
                 f", the last with {columns.last_error}" if columns.last_error else "")),
             ("incidents", self.blackbox.fact),
+            ("memory", self._shelf.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
@@ -292,6 +329,10 @@ class Daemon:
     def _end(self) -> None:
         self._notifier.stopping()
         self._beat.stop()
+        if self._beat.failure is None:
+            self._shelf.put(self.memory())
+        else:
+            self._shelf.forget()
         self.blackbox.close()
         self._empty_columns()
         self._session.close()
@@ -302,14 +343,10 @@ class Daemon:
             self._pidfile.remove()
         except OSError as error:  # the runtime directory is no longer this user's to write
             log.warn(f"{error.filename}: {error.strerror}: it stays behind")
+        self._shelf.close()
         self._notifier.close()
         log.info("ovs-keepalive ended")
-        for number in (
-            *ENDING,
-            *MEANINGLESS,
-            signal.SIGHUP,
-        ):  # else Python, on its way out, would let one more of them kill it
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
 
     def _empty_columns(self) -> None:
         """Leave nothing behind that says ALIVE."""
@@ -329,26 +366,3 @@ class Daemon:
 
     def _is_idle(self) -> bool:
         return self._columns.idle and (self._mirror is None or self._mirror.idle)
-
-
-def _raise_descriptor_limit() -> None:
-    """Two files of each PMD thread stay open: 512 PMDs need more than the usual 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _catch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> tuple[socket.socket, socket.socket]:
-    """SIGTERM and SIGINT stop, SIGHUP reloads; returns the socket that they make readable, and its other end.
-
-    Before python-ovs installs its own: those would unlink files and kill the process with the columns still full.
-    """
-    read, write = socket.socketpair()
-    read.setblocking(False)
-    write.setblocking(False)
-    signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
-    for number in ENDING:
-        signal.signal(number, lambda _number, _frame: stop())
-    signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
-    for number in MEANINGLESS:
-        signal.signal(number, lambda _number, _frame: None)
-    return read, write

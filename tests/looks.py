@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from ovs_keepalive.beat import WHOLE
 from ovs_keepalive.core import heartbeat, pace
 from ovs_keepalive.core.heartbeat import Register
+from ovs_keepalive.core.incident import Watch
+from ovs_keepalive.core.memory import Beating, Memory
 from ovs_keepalive.core.model import (
     NEVER,
     Cause,
@@ -36,6 +38,7 @@ from ovs_keepalive.core.model import (
     Vswitchd,
     VswitchdState,
 )
+from ovs_keepalive.core.settings import Asked
 
 WALL_MS = 1_700_000_000_000  # epoch milliseconds at monotonic 0
 WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
@@ -528,3 +531,28 @@ def snapshot(pmds: Iterable[Pmd] = (), **fields: Any) -> Snapshot:
         "looks_failed": 0,
     }
     return Snapshot(**{**values, **fields})
+
+
+def remembered(register: Register = heartbeat.EMPTY, at: Moment | None = None, **fields: Any) -> Memory:
+    """What a daemon notes that has this register, enabled unless said otherwise."""
+    at = at or Moment(1000.0, WALL_MS)
+    beating = Beating(
+        seq=7,
+        enabled_at=Moment(900.0, WALL_MS - 100_000),
+        next_tick=at.mono + 0.1,
+        cost=0.0001,
+        owed=0.0,
+        answered=True,
+        looks=10,
+        looks_failed=1,
+        blind_seconds=0.5,
+        latest=0.1,
+        blind=("log: none",),
+        others=Others(),
+        pmds=tuple(register.pmds.values()),
+        vswitchd=register.vswitchd,
+        history=register.history,
+        version=register.version,
+    )
+    noted = Memory(at, "0.0.1, pid 5", Asked(enabled=True), beating, (), Watch(), 3, 1, (0, 1))
+    return noted._replace(**fields)

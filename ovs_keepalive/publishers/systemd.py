@@ -7,7 +7,10 @@ daemon that has to be restarted.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import struct
 from collections.abc import Mapping
 
 import ovs.vlog
@@ -18,6 +21,8 @@ from ovs_keepalive.formats import summary
 log = ovs.vlog.Vlog("systemd")
 
 PART = 4  # of the watchdog's time passes at most between two signs of life
+FIRST_FD = 3  # where descriptors begin that systemd hands over (sd_listen_fds(3))
+STORED = "memory"  # what the names of descriptors in its store begin with
 PAUSE = 0.1  # seconds between two lines of STATUS, whatever flaps
 
 
@@ -37,6 +42,7 @@ class Notifier:
         self._fed = self._told_at = float("-inf")
         self._told = ""
         self._ready = self._failed = False
+        self._stored, self.handed = _handed_over(environment, pid)  # names in the store; those descriptors, once
 
     def publish(self, snapshot: Snapshot) -> None:
         """Tell of a snapshot that has just been taken from the beat."""
@@ -66,19 +72,57 @@ class Notifier:
         """The daemon ends."""
         self._send(["STOPPING=1"])
 
+    def keep(self, descriptor: int) -> None:
+        """Have a descriptor kept over a crash (FileDescriptorStoreMax=), and no other. May be called in any thread."""
+        if self._socket is None:
+            return
+        before = self._stored
+        name = next(name for number in range(len(before) + 1) if (name := f"{STORED}{number}") not in before)
+        if self._send(["FDSTORE=1", f"FDNAME={name}"], descriptor):
+            self._stored = [name]
+            self._remove(before)
+
+    def drop(self) -> None:
+        """Have none kept."""
+        before, self._stored = self._stored, []
+        self._remove(before)
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            self._send(["FDSTOREREMOVE=1", f"FDNAME={name}"])
+
     def close(self) -> None:
         """Let the socket go."""
         if self._socket is not None:
             self._socket.close()
 
-    def _send(self, words: list[str]) -> None:
+    def _send(self, words: list[str], descriptor: int | None = None) -> bool:
         if self._socket is None or not words:
-            return
+            return False
+        rights = [] if descriptor is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))]
         try:
-            self._socket.sendto("\n".join(words).encode(errors="replace"), self._address)
+            self._socket.sendmsg(["\n".join(words).encode(errors="replace")], rights, 0, self._address)
         except OSError as error:  # a manager that does not listen is no reason to end
             if not self._failed:
                 log.warn(f"NOTIFY_SOCKET: {error.strerror}: systemd is not told")
             self._failed = True
+            return False
+        self._failed = False
+        return True
+
+
+def _handed_over(environment: Mapping[str, str], pid: int) -> tuple[list[str], list[int]]:
+    """What of our own systemd has kept, names and descriptors; anything else is closed."""
+    count = environment.get("LISTEN_FDS", "")
+    if not count.isdecimal() or environment.get("LISTEN_PID") != str(pid):
+        return [], []
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    ours: dict[int, str] = {}
+    for descriptor in range(FIRST_FD, FIRST_FD + int(count)):
+        name = names[descriptor - FIRST_FD] if descriptor - FIRST_FD < len(names) else ""
+        if name.startswith(STORED):
+            fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            ours[descriptor] = name
         else:
-            self._failed = False
+            os.close(descriptor)
+    return list(ours.values()), list(ours)

@@ -50,10 +50,22 @@ class Answers(NamedTuple):
 NOTHING = Answers()
 
 
+class Before(NamedTuple):
+    """What an earlier conversation with the same main thread has left: nothing, as a rule."""
+
+    cost: float = 0.0  # seconds of one look; 0.0: not known
+    owed: float = 0.0  # monotonic time of the request that it has not answered; 0.0: it owes nothing
+    answered: bool = False
+
+
+NEW = Before()
+
+
 class Questions:
     """The conversation with the main thread of one vswitchd process, over one connection."""
 
-    def __init__(self, control_socket: Path) -> None:
+    def __init__(self, control_socket: Path, before: Before = NEW) -> None:
+        """before: what an earlier daemon knew of this main thread."""
         self._client = AppctlClient(control_socket)
         self._kind = self._wanted = Kind.COUNTERS
         self._asked = self._began = 0.0  # monotonic time of the last request, and of the question's first one
@@ -62,8 +74,9 @@ class Questions:
         self._datapaths: tuple[str, ...] = ("",)
         self._pending: tuple[str, ...] = ()  # datapaths of which this question still has to be asked
         self._texts: list[tuple[str, str]] = []
-        self._costs: deque[float] = deque(maxlen=COSTS)
-        self.answered = False
+        self._costs: deque[float] = deque([before.cost] if before.cost else [], maxlen=COSTS)
+        self._owed = before.owed  # since then, though asked again only now; 0.0: nothing
+        self.answered = before.answered
 
     def close(self) -> None:
         """End the conversation."""
@@ -143,7 +156,7 @@ class Questions:
             self._client.ask(*self._kind.value, *([name] if name else []))
         except NoAnswer as error:
             return self._blind(now, str(error))
-        self._asked = now.mono
+        self._asked, self._owed = self._owed or now.mono, 0.0
         return NOTHING
 
     def _refused(self, now: Moment, why: str) -> Answers:

@@ -14,13 +14,30 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import msgspec
 
 from ovs_keepalive import collector, config, records
-from ovs_keepalive.core import doctor, settings
-from ovs_keepalive.core.model import Blocked, LongPoll, Moment, NotSeen, PmdChanged, ProcessId, Seen, State
-from ovs_keepalive.formats import column, document, incident, plain, pmd_perf, pmd_rxq, procfs, schema, tables
+from ovs_keepalive.core import doctor, heartbeat, settings
+from ovs_keepalive.core.memory import after_a_gap
+from ovs_keepalive.core.memory import register as registered
+from ovs_keepalive.core.model import (
+    Blocked,
+    Cause,
+    LongPoll,
+    Looks,
+    MainLook,
+    Moment,
+    NotSeen,
+    PmdChanged,
+    ProcessId,
+    Seen,
+    Settings,
+    State,
+    Transition,
+)
+from ovs_keepalive.formats import column, document, incident, memory, plain, pmd_perf, pmd_rxq, procfs, schema, tables
 from ovs_keepalive.formats import vlog_lines as vlog
 from ovs_keepalive.publishers import mirror
 from ovs_keepalive.publishers import schema as remote
@@ -31,7 +48,7 @@ from ovs_keepalive.sensors.questions import Answers, Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
-from tests.looks import pmd, snapshot
+from tests.looks import Scene, pmd, remembered, snapshot
 from tests.requests import Requests, Source
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -466,6 +483,36 @@ def _packed() -> Iterable[bytes]:
     yield bytes((0, 6, 3, 2, 5, 2, 4, 3, 97, 10, 98))
 
 
+def _memory(data: bytes) -> None:
+    if data[:1] == b"!":  # its sum is right
+        head = memory.Head(format=memory.FORMAT, version=1, boot="boot", pidfile="f.pid", sum=crc32(data[1:]))
+        data = b"%s\n%s\n" % (plain.json_bytes(head), data[1:])
+    kept = memory.decode(data, "boot", "f.pid")
+    assert memory.decode(memory.encode(kept, "boot", "f.pid"), "boot", "f.pid") == kept
+    now = Moment(kept.at.mono + 1.0, NOW.wall_ms)
+    news = Transition(now, "daemon", "away", "back", "none", kept.daemon)
+    register = after_a_gap(registered(kept.beating), now, news)
+    process = register.vswitchd.process
+    asked = Settings(enabled=True, interval=0.1, max_main_share=0.01, restart_deadline=60.0, hung_after=60.0)
+    for looks in (Looks(now, process), Looks(now, process, main=MainLook("S", 0.0, answered=True)), Looks(now, None)):
+        register = heartbeat.judge(register, looks, asked, 0.1, 0.02)
+    told = snapshot(register.pmds.values(), vswitchd=register.vswitchd, history=register.history, at=now)
+    for text in (tables.health(told), tables.history(register.history), tables.explain_vswitchd(told)):
+        assert all(line.isprintable() for line in text.replace("\t", " ").split("\n"))
+    plain.json_bytes(document.node(told, now, {}))
+
+
+def _memories() -> Iterable[bytes]:
+    scene = Scene()
+    yield memory.encode(remembered(scene.register, scene.moment), "boot", "f.pid")
+    yield b"!" + plain.json_bytes(remembered(scene.register, scene.moment))
+    scene.workers[0].fails(Cause.TRACED)
+    scene.run(1.3)
+    yield b"!" + plain.json_bytes(remembered(scene.register, scene.moment))
+    yield memory.encode(remembered(), "another boot", "f.pid")
+    yield b'{"format":"ovs-keepalive memory","version":9,"boot":"boot","pidfile":"f.pid","sum":0}\n{}\n'
+
+
 # --- the database ----------------------------------------------------------------------------------
 
 
@@ -678,6 +725,7 @@ TARGETS = (
         "the configuration file (YAML)",
     ),
     Target("record", _record, (records.Unusable,), _packed, "a black-box record"),
+    Target("memory", _memory, (memory.Unusable,), _memories, "what an earlier daemon has left"),
     Target("column", _column, (ValueError,), _these("ALIVE,3,1763690430123", "GONE,0,0"), "a pair of the column"),
     Target("schema", _schema, (schema.SchemaError,), _these(_SCHEMA, {}, {"tables": {}}), "the schema of the database"),
     Target(

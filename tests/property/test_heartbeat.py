@@ -110,8 +110,10 @@ class World:
     def go(self, acts: list[Act]) -> Iterator[Look]:
         for act in [START, *acts]:
             act.change(self)
-            for _ in range(act.beats):
-                yield self._beat()
+            yield from self.beats(act.beats)
+
+    def beats(self, count: int) -> Iterator[Look]:
+        return (self._beat() for _ in range(count))
 
     def _beat(self) -> Look:
         period = pace.period_of(self.interval)

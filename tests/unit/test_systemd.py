@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -117,3 +120,49 @@ def test_without_systemd_nobody_is_told() -> None:
     notifier.publish(snapshot([pmd(0)]))
     notifier.reloading(Moment(1.0, 1))
     notifier.close()
+
+
+def test_one_descriptor_is_kept_and_the_one_before_is_dropped(manager: socket.socket) -> None:
+    words, kept = [], []
+    with closing(Notifier({"NOTIFY_SOCKET": str(manager.getsockname())}, 77)) as notifier:
+        for text in (b"first", b"second"):
+            descriptor = os.memfd_create("memory")
+            os.write(descriptor, text)
+            notifier.keep(descriptor)
+            os.close(descriptor)
+        notifier.drop()
+    for _ in range(4):
+        message, descriptors, _, _ = socket.recv_fds(manager, 4096, 4)
+        words.append(message.decode().split("\n"))
+        for descriptor in descriptors:
+            kept.append(os.pread(descriptor, 100, 0))
+            os.close(descriptor)
+    assert kept == [b"first", b"second"]
+    assert words == [
+        ["FDSTORE=1", "FDNAME=memory0"],
+        ["FDSTORE=1", "FDNAME=memory1"],
+        ["FDSTOREREMOVE=1", "FDNAME=memory0"],
+        ["FDSTOREREMOVE=1", "FDNAME=memory1"],
+    ]
+
+
+HANDED = """
+import os, subprocess, sys
+from ovs_keepalive.publishers.systemd import Notifier
+pid = sys.argv[1] or str(os.getpid())
+environment = {"LISTEN_FDS": "3", "LISTEN_FDNAMES": "memory1:other:memory0", "LISTEN_PID": pid}
+handed = Notifier(environment, os.getpid()).handed
+there = [os.path.exists(f"/proc/self/fd/{descriptor}") for descriptor in (3, 4, 5)]
+print(handed, there, [os.get_inheritable(descriptor) for descriptor in handed])
+"""
+
+
+@pytest.mark.parametrize(
+    ("pid", "said"), [("", "[3, 5] [True, False, True] [False, False]"), ("1", "[] [True, True, True] []")]
+)
+def test_what_systemd_has_kept_of_ours_is_taken_and_the_rest_is_closed(pid: str, said: str) -> None:
+    """In a process of its own: the descriptors have fixed numbers."""
+    start = 'exec 3<&0 4<&0 5<&0; exec "$@"'
+    argv = ["sh", "-c", start, "sh", sys.executable, "-c", HANDED, pid]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.strip() == said
