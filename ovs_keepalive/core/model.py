@@ -286,6 +286,7 @@ class Vswitchd(NamedTuple):
     crashes: tuple[Moment, ...] = ()  # of this process and those before it, that still count
     looping: Moment | None = None  # since when it is a crash loop
     alive_at: float = 0.0  # monotonic; when it was last seen alive without one of its PMD threads
+    first_at: float = 0.0  # monotonic; when the first of its PMDs could have taken the place of an earlier process's
 
 
 class Other(NamedTuple):
