@@ -218,7 +218,7 @@ class Watch:
         if value and value != self._beat.value:
             self._proven = bool(self._beat.value) or self._is_recent(value, now)
             self._beat = _Stood(value, now.mono)
-        elif self.content.detail is None and self.watched:
+        elif self.content.detail is None:
             self._beat = _Stood("", now.mono)
         standing = {name: _Stood(str(pair.last_seen_ms), now.mono) for name, pair in self.pairs.items()}
         before = self._stood
