@@ -49,8 +49,9 @@ def test_each_line_is_one_that_collectd_reads_and_each_change_is_one(
             told = read(collectd.notification(notice, host))
             assert isinstance(told, Told)
             now_is = (str(notice.alarm.severity), notice.alarm.word)
-            assert last.get(tuple(notice.thing), ("okay", "")) != now_is
-            last[notice.thing.name, notice.thing.aspect] = now_is
+            thing = (notice.thing.name, notice.thing.aspect)
+            assert last.get(thing, ("okay", "")) != now_is
+            last[thing] = now_is
         assert watch.look(Link(connected, "unix:x", ""), now) == []
         for line in collectd.values(watch, host, 10.0, now):
             assert isinstance(read(line), Value)

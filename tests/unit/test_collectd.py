@@ -507,8 +507,8 @@ def test_a_reader_that_sleeps_blocks_nobody_and_gets_whole_lines() -> None:
             out.tell(f"notice {number} {'x' * 200}")
             out.update([f"value {number} {index} {'y' * 80}" for index in range(20)])
             out.flush()
-        assert out.waits
-        said = b""
+        said, stuck = b"", out.waits
+        assert stuck
         while out.waits:
             said += drain(end)
             out.flush()
