@@ -233,9 +233,14 @@ LoadPlugin write_http
             if match is not None and match[3] == plugin
         ]
 
+    def changes(self, instance: str) -> list[Notification]:
+        """What was told of a thing, but for the CPU that other processes took from a PMD: a busy machine's own news."""
+        told = [one for one in self.told() if one.instance == instance]
+        return [one for one in told if "too little CPU" not in one.message and ' is "ALIVE"' not in one.message]
+
     def story(self, instance: str) -> list[str]:
-        """The severities that were told of a thing."""
-        return [one.severity for one in self.told() if one.instance == instance]
+        """The severities of these changes."""
+        return [one.severity for one in self.changes(instance)]
 
     def posted(self) -> list[Any]:
         """What write_http posted of our notifications."""
