@@ -37,8 +37,7 @@ class _Listener(AwareIdl):
     @property
     def listens(self) -> bool:
         """Whether what it holds is what the server has."""
-        monitoring = self.state == ovs.db.idl.Idl.IDL_S_MONITORING
-        return bool(self.link.is_connected() and monitoring and self.tables[TABLE].rows)
+        return bool(self.monitors and self.tables[TABLE].rows)
 
 
 class Subscription:

@@ -29,9 +29,14 @@ EVENTS = 100  # transitions of the session that are remembered
 
 
 class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no types
-    """Notices conversions of the database, which cancel every monitor."""
+    """Notices conversions of the database, which cancel every monitor.
 
-    conversions = 0
+    Of two that follow each other closely the second finds nothing to cancel, and nobody is told of it. So what was
+    asked in between is void as well: once the monitor stands again.
+    """
+
+    _turns = 0  # conversions, and monitors that stood again
+    _stands = False
 
     def __init__(self, remote: str, columns: Sequence[str]) -> None:
         """columns: the maps of Open_vSwitch that are monitored; the server has to have every one of them."""
@@ -52,11 +57,24 @@ class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no t
     @property
     def life(self) -> tuple[int, int]:
         """Changes with each connection and each conversion: what was known of the server is void."""
-        return self.link.get_seqno(), self.conversions
+        return self.link.get_seqno(), self._turns
+
+    @property
+    def monitors(self) -> bool:
+        """Whether the server has agreed to tell every change."""
+        return bool(self.link.is_connected() and self.state == self.IDL_S_MONITORING)
+
+    def run(self) -> bool:
+        """Take in what the server sent; whether anything changed."""
+        changed = bool(super().run())
+        if self._stands != self.monitors:
+            self._stands = self.monitors
+            self._turns += self._stands
+        return changed
 
     def handle_monitor_canceled(self, message: Any) -> bool:
         canceled = bool(super().handle_monitor_canceled(message))
-        self.conversions += canceled
+        self._turns += canceled
         return canceled
 
 

@@ -169,7 +169,7 @@ def test_hostile_names_are_taken_as_they_are(sandbox: Sandbox) -> None:
     def write(state: str) -> None:
         now = int(time.time() * 1000)
         detail = {"daemon": f"version=1;pid=1;interval=60000;since=1;beat={now}", "vswitchd": "RUNNING;pid=1;since=1"}
-        detail |= {name: f"cause=traced;since=1;witness={witness}" for name in names}
+        detail |= dict.fromkeys(names, f"cause=traced;since=1;witness={witness}")
         columns = {"keepalive": {name: f"{state},{number},{now}" for number, name in enumerate(names)}}
         columns["keepalive_detail"] = detail
         row = {column: ["map", [[*pair] for pair in pairs.items()]] for column, pairs in columns.items()}
