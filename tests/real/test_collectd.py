@@ -151,6 +151,14 @@ def test_a_daemon_that_stands_still_is_a_failure_and_no_value(watched: Watched) 
         wait(lambda: of(collectd, "daemon", "OKAY"), "the beat told", 10)
         wait(lambda: collectd.value(f"{instance}/bool-alive"), "values of PMDs", 10)
         assert collectd.story(instance) == []
+
+
+@pytest.mark.long
+def test_a_daemon_that_was_stopped_is_told_until_it_is_disabled(watched: Watched) -> None:
+    watched.start()
+    instance = plain_name(next(iter(watched.sandbox.pmds())))
+    with Collectd(watched.sandbox) as collectd:
+        reads(collectd)
         assert watched.sandbox.stop_daemon() == 0  # cleanly: the columns are empty
         told = wait(lambda: of(collectd, "daemon", "FAILURE"), "that nobody watches", 15)
         assert "does not run" in told.message
@@ -206,6 +214,7 @@ def test_the_child_comes_back_and_goes_with_collectd(watched: Watched) -> None:
     assert "Traceback" not in collectd.log() + collectd.output()
 
 
+@pytest.mark.long
 def test_a_collectd_that_was_killed_leaves_no_child(watched: Watched) -> None:
     watched.start()
     with Collectd(watched.sandbox) as collectd:
