@@ -199,6 +199,7 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
         share / "man" / "man5" / f"{NAME}.conf.5": _shipped("man", f"{NAME}.conf.5"),
         share / "bash-completion" / "completions" / NAME: _shipped("completion", NAME),
         share / "zsh" / "site-functions" / f"_{NAME}": _shipped("completion", f"_{NAME}"),
+        share / NAME / "collectd" / f"{NAME}.conf": _for_collectd(wishes, command),
     }
     if wishes.user is None:
         files[lib / "sysusers.d" / f"{NAME}.conf"] = _shipped("sysusers.d", f"{NAME}.conf")
@@ -213,6 +214,12 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
     if wishes.full_causes:
         files[drop_ins / "30-full-causes.conf"] = _shipped("systemd", f"{UNIT}.d", "30-full-causes.conf")
     return {path: text.encode() for path, text in files.items()}
+
+
+def _for_collectd(wishes: Wishes, command: Path) -> str:
+    """The example that an operator copies to collectd, with the command and the user of this installation."""
+    text = _shipped("collectd", f"{NAME}.conf")
+    return text.replace(f'Exec "{NAME}" "{SHIPPED_COMMAND}"', f'Exec "{wishes.user or NAME}" "{command}"')
 
 
 def _shipped(*names: str) -> str:
