@@ -64,8 +64,9 @@ format: deps ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: deps ## write docs/states.md, the man pages and the shell completion anew from the code
+docs: deps ## write docs/states.md, docs/metrics.md, the man pages and the shell completion anew from the code
 	$(BIN)/python docs/generate_states.py > docs/states.md
+	$(BIN)/python docs/generate_metrics.py > docs/metrics.md
 	$(BIN)/python -m docs.generate_share ovs_keepalive/share
 
 install: ## as root: an environment of its own in PREFIX/lib (/usr/local), command, unit, man pages; honours DESTDIR

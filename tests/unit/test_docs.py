@@ -8,15 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ovs_keepalive.config import Config, parse
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_states_md_is_what_the_table_says() -> None:
-    script = ROOT / "docs" / "generate_states.py"
+@pytest.mark.parametrize("page", ["states", "metrics"])
+def test_a_generated_page_is_what_the_table_says(page: str) -> None:
+    script = ROOT / "docs" / f"generate_{page}.py"
     printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert (ROOT / "docs" / "states.md").read_text() == printed.stdout, "run make docs"
+    assert (ROOT / "docs" / f"{page}.md").read_text() == printed.stdout, "run make docs"
 
 
 def test_every_relative_link_in_the_docs_leads_somewhere() -> None:
