@@ -64,9 +64,10 @@ format: deps ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: deps ## write docs/states.md, docs/metrics.md, the man pages and the shell completion anew from the code
+docs: deps ## write what is generated anew from the code: states, metrics, dashboard, man pages, completion
 	$(BIN)/python docs/generate_states.py > docs/states.md
 	$(BIN)/python docs/generate_metrics.py > docs/metrics.md
+	$(BIN)/python docs/generate_dashboard.py > ovs_keepalive/share/grafana/ovs-keepalive.json
 	$(BIN)/python -m docs.generate_share ovs_keepalive/share
 
 install: ## as root: an environment of its own in PREFIX/lib (/usr/local), command, unit, man pages; honours DESTDIR

@@ -26,7 +26,9 @@ PLAIN = {
     "usr/local/share/bash-completion/completions/ovs-keepalive",
     "usr/local/share/man/man5/ovs-keepalive.conf.5",
     "usr/local/share/man/man8/ovs-keepalive.8",
+    "usr/local/share/ovs-keepalive/grafana/ovs-keepalive.json",
     "usr/local/share/ovs-keepalive/installed.json",
+    "usr/local/share/ovs-keepalive/prometheus/ovs-keepalive.rules.yaml",
     "usr/local/share/zsh/site-functions/_ovs-keepalive",
     CONFIG,
 }
