@@ -51,7 +51,7 @@ test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch
 test-packages: deps ## as root: wheel and Debian package, installed, run, upgraded and purged in a chroot (5 min)
 	VENV="$(VENV)" tests/packages/run $(ARGS)
 
-bench: deps ## print what a look costs, and what Open vSwitch pays
+bench: deps ## print what a look and a scrape cost, and what Open vSwitch pays
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
 lint: deps ## ruff, mypy --strict, and the floors of the house (import-linter)
