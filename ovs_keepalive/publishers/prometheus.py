@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import resource
+import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.formats import metrics
 from ovs_keepalive.formats.plain import one_line
 
+PAUSE = 0.25  # seconds between two snapshots without a transition of which one page will do
 _ASKS_OPENMETRICS = re.compile(r"\s*application/openmetrics-text\s*(;|$)", re.IGNORECASE)
 _NOT_AT_ALL = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
 _VERSION = re.compile(r";\s*version=\"?([^;\"\s]*)", re.IGNORECASE)
@@ -38,6 +40,8 @@ class Exposition:
         self._self = psutil.Process()
         self._began = self._self.create_time()
         self._taken = _Taken(None, {}, 0, 0)
+        self._lock = threading.Lock()
+        self._pages: dict[bool, tuple[_Taken | None, bytes]] = dict.fromkeys((False, True), (None, b""))
         self._history: tuple[Transition, ...] = ()  # the last one that was counted …
         self._counted_to = float("-inf")  # … up to this moment, monotonic
 
@@ -50,14 +54,25 @@ class Exposition:
         self._taken = _Taken(snapshot, counted, committed, failed)
 
     def render(self, accept: str) -> tuple[str, bytes]:
-        """Content type and page, as the header `Accept` asks for it."""
-        taken = self._taken
+        """Content type and page, as the header `Accept` asks for it.
+
+        One thread at a time makes one, and it serves all who ask until there is news, or for PAUSE: however many they
+        are, they take no more of the interpreter from the beat.
+        """
+        openmetrics = wants_openmetrics(accept)
+        with self._lock:
+            of, page = self._pages[openmetrics]
+            if of is None or not _says_the_same(of, self._taken):
+                of = self._taken
+                page = self._page(of, openmetrics=openmetrics)
+                self._pages[openmetrics] = (of, page)
+        return metrics.OPENMETRICS if openmetrics else metrics.TEXT, page
+
+    def _page(self, taken: _Taken, *, openmetrics: bool) -> bytes:
         used = resource.getrusage(resource.RUSAGE_SELF)
         own = metrics.Own(used.ru_utime + used.ru_stime, self._self.memory_info().rss, self._began)
         facts = metrics.Facts(self._version, own, taken.committed, taken.failed, taken.snapshot, taken.counted)
-        openmetrics = wants_openmetrics(accept)
-        page = "".join(metrics.text(facts, openmetrics=openmetrics)).encode()
-        return metrics.OPENMETRICS if openmetrics else metrics.TEXT, page
+        return "".join(metrics.text(facts, openmetrics=openmetrics)).encode()
 
     def _count(self, counted: Mapping[str, ledger.Counted], snapshot: Snapshot) -> Mapping[str, ledger.Counted]:
         news = [transition for transition in snapshot.history if transition.at.mono > self._counted_to]
@@ -66,6 +81,14 @@ class Exposition:
         self._counted_to = news[-1].at.mono
         of_pmds = (t._replace(who=one_line(t.who)) for t in news if t.who.startswith("pmd-"))
         return ledger.counted(counted, of_pmds, {one_line(pmd.name) for pmd in snapshot.pmds})
+
+
+def _says_the_same(of: _Taken, now: _Taken) -> bool:
+    """Whether a page of that will do."""
+    if of.snapshot is None or now.snapshot is None:
+        return of is now
+    same = of.snapshot.history is now.snapshot.history and of.snapshot.settings == now.snapshot.settings
+    return same and now.snapshot.at.mono - of.snapshot.at.mono < PAUSE
 
 
 def wants_openmetrics(accept: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -25,8 +26,8 @@ from ovs_keepalive.core.model import (
 )
 from ovs_keepalive.core.tally import BOUNDS, Tally
 from ovs_keepalive.formats import metrics
-from ovs_keepalive.publishers.prometheus import Exposition, wants_openmetrics
-from tests.looks import SETTINGS, pmd, running, snapshot, unknown_pmd
+from ovs_keepalive.publishers.prometheus import PAUSE, Exposition, wants_openmetrics
+from tests.looks import SETTINGS, WALL_MS, pmd, running, snapshot, unknown_pmd
 
 ASKING = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -58,6 +59,11 @@ def value(read: Samples, name: str, **labels: str) -> float | None:
     ]
     assert len(found) < 2
     return found[0] if found else None
+
+
+def later(seconds: float) -> Moment:
+    """So long after the moment of a snapshot that says none."""
+    return Moment(1000.0 + seconds, WALL_MS + round(seconds * 1000))
 
 
 def change(mono: float, who: str, old: str, new: str, cause: str = "none") -> Transition:
@@ -137,8 +143,7 @@ def test_before_the_first_snapshot_the_daemon_tells_of_itself_only() -> None:
 
 
 def test_while_disabled_nothing_is_said_of_what_nobody_looks_at() -> None:
-    off = SETTINGS.__class__(False, 1.0, 0.01, 60.0, 60.0)
-    read = exposed([], settings=off, vswitchd=running(None, state=VswitchdState.GONE))
+    read = exposed([], settings=replace(SETTINGS, enabled=False), vswitchd=running(None, state=VswitchdState.GONE))
     assert value(read, "enabled") == 0
     assert not [name for name, _ in read if "pmd" in name or "vswitchd" in name or name.endswith("_up")]
 
@@ -178,7 +183,7 @@ def test_what_is_counted_of_a_name_goes_on_when_it_comes_back() -> None:
     first = (change(1.0, one.name, "UNUSED", "ALIVE"), change(2.0, one.name, "ALIVE", "GONE", "process-gone"))
     exposition.take(snapshot([one], history=first))
     assert value(samples(exposition), "pmd_missed_heartbeats_total") == 1
-    exposition.take(snapshot([], history=first))
+    exposition.take(snapshot([], history=first, at=later(1.0)))
     assert value(samples(exposition), "pmd_missed_heartbeats_total") is None
     # Disabled and enabled: the history begins anew.
     exposition.take(snapshot([], history=()))
@@ -253,6 +258,24 @@ def test_the_format_is_the_one_asked_for(accept: str, asked: bool) -> None:
 def test_no_help_needs_escapes() -> None:
     assert [family.name for family in metrics.FAMILIES if set(family.help) & set('\\\n"')] == []
     assert [family.name for family in metrics.FAMILIES if not family.help.endswith(".")] == []
+
+
+def test_a_page_serves_all_who_ask_until_there_is_news() -> None:
+    exposition, history = Exposition("1.2.3"), (change(1.0, pmd().name, "UNUSED", "ALIVE"),)
+    first = snapshot([pmd()], history=history)
+    exposition.take(first)
+    _, page = exposition.render(ASKING)
+    assert exposition.render(ASKING)[1] is page
+    assert exposition.render("")[1] != page
+    exposition.take(replace(first, at=later(PAUSE * 0.9)))
+    assert exposition.render(ASKING)[1] is page
+    exposition.take(replace(first, at=later(PAUSE)))
+    assert exposition.render(ASKING)[1] is not page
+    _, page = exposition.render(ASKING)
+    exposition.take(replace(first, at=later(PAUSE), settings=replace(SETTINGS, enabled=False), pmds=()))
+    assert value(samples(exposition), "enabled") == 0
+    exposition.take(replace(first, at=later(PAUSE), history=(*history, change(2.0, pmd().name, "ALIVE", "DEAD"))))
+    assert value(samples(exposition), "pmd_missed_heartbeats_total") == 1
 
 
 def test_pages_are_whole_while_the_main_loop_hands_over() -> None:
