@@ -30,6 +30,7 @@ RUNNING = Path("/run/systemd/system")  # there where systemd runs (sd_booted(3))
 UNSEEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - by ProtectHome= and PrivateTmp= of the unit
 PLAIN_PATH = re.compile(r"[\w./@+:,=-]+", re.ASCII)  # no quote, blank or % that a unit file would read otherwise
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+EXAMPLES = (f"prometheus/{NAME}.rules.yaml", f"grafana/{NAME}.json")
 CALL = 60.0  # seconds that a tool of systemd may take
 
 
@@ -201,6 +202,8 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
         share / "zsh" / "site-functions" / f"_{NAME}": _shipped("completion", f"_{NAME}"),
         share / NAME / "collectd" / f"{NAME}.conf": _for_collectd(wishes, command),
     }
+    for example in EXAMPLES:  # for other programs, which their administrators point at them
+        files[share / NAME / example] = _shipped(*example.split("/"))
     if wishes.user is None:
         files[lib / "sysusers.d" / f"{NAME}.conf"] = _shipped("sysusers.d", f"{NAME}.conf")
     else:

@@ -314,6 +314,15 @@ class Transition(NamedTuple):
     evidence: str
 
 
+class LookCounts(NamedTuple):
+    """What came of the looks since the daemon began. Those at the control socket that failed are looks_failed."""
+
+    proc: int = 0  # at the threads, in /proc
+    proc_failed: int = 0
+    answers: tuple[int, ...] = ()  # of the control socket, by how long they took (tally.BOUNDS; the last: longer still)
+    answer_seconds: float = 0.0  # how long they took, in sum
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the operator asked for, as far as the beat needs it."""
@@ -344,6 +353,7 @@ class Snapshot:
     latest: float  # seconds; by how much the latest of its looks came late
     looks: int
     looks_failed: int
+    counts: LookCounts
     event_witness: str = ""  # to which threads it listens, and why not to others
 
     @property

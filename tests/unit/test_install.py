@@ -27,7 +27,9 @@ PLAIN = {
     "usr/local/share/man/man5/ovs-keepalive.conf.5",
     "usr/local/share/man/man8/ovs-keepalive.8",
     "usr/local/share/ovs-keepalive/collectd/ovs-keepalive.conf",
+    "usr/local/share/ovs-keepalive/grafana/ovs-keepalive.json",
     "usr/local/share/ovs-keepalive/installed.json",
+    "usr/local/share/ovs-keepalive/prometheus/ovs-keepalive.rules.yaml",
     "usr/local/share/zsh/site-functions/_ovs-keepalive",
     CONFIG,
 }
