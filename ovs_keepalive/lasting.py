@@ -11,7 +11,8 @@ from ovs_keepalive.beat import Beat, moment
 from ovs_keepalive.core import heartbeat, memory
 from ovs_keepalive.core.memory import Beating
 from ovs_keepalive.core.model import Moment, NotSeen, ProcessId, Seen, Settings, Transition
-from ovs_keepalive.sensors.questions import NEW, Before
+from ovs_keepalive.core.tally import Tally
+from ovs_keepalive.sensors.questions import Before
 from ovs_keepalive.sensors.vswitchd import Process
 
 EDGE = 0.003  # seconds before a look in which the thread is not left: the look goes first
@@ -22,7 +23,8 @@ class LastingBeat(Beat):
     """Its thread may be ended and begun again; what it knows stays."""
 
     _leaving = False
-    _known: ProcessId | None = None  # the process that the memory is of, until it is seen
+    _known: ProcessId | None = None  # the process that the memory is of, until it is seen …
+    _before = Before()  # … and what was known of its main thread
 
     def noted(self) -> Beating:
         """What it knows now. While its thread runs: as of about now."""
@@ -37,6 +39,7 @@ class LastingBeat(Beat):
             answered=questions is not None and questions.answered,
             looks=self._looks,
             looks_failed=self._looks_failed,
+            counts=self._tally.told(),
             blind_seconds=self._blind_seconds,
             latest=self._latest,
             blind=self._blind,
@@ -55,6 +58,7 @@ class LastingBeat(Beat):
         register = memory.register(was)
         self._register = register if gap is None else memory.after_a_gap(register, now, gap)
         self._seq, self._enabled_at = was.seq, was.enabled_at
+        self._tally = Tally(was.counts)
         self._looks, self._looks_failed = was.looks, was.looks_failed
         self._blind_seconds, self._latest = was.blind_seconds, was.latest
         self._others, self._blind = was.others, was.blind
@@ -103,11 +107,12 @@ class LastingBeat(Beat):
     def _turn_to(self, found: Seen[Process] | NotSeen) -> bool:
         known, self._known = self._known, None
         if known is None or not isinstance(found, Seen) or found.value.id != known:
-            self._before = NEW
             return super()._turn_to(found)
         others = self._others
         super()._turn_to(found)
         self._others = others
+        if self._questions is not None:
+            self._questions.resume(self._before)
         return False  # it is the one that was known, though this thread has not seen it before
 
 

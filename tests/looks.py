@@ -19,6 +19,7 @@ from ovs_keepalive.core.model import (
     CloseLook,
     Ended,
     LogEvent,
+    LookCounts,
     Looks,
     MainLook,
     Moment,
@@ -529,8 +530,12 @@ def snapshot(pmds: Iterable[Pmd] = (), **fields: Any) -> Snapshot:
         "latest": 0.0,
         "looks": 10,
         "looks_failed": 0,
+        "counts": LookCounts(),
     }
     return Snapshot(**{**values, **fields})
+
+
+LINE = ("pmd-c03/id:8", 2, (("MISSING", "none", 2), ("DEAD", "traced", 1)))  # of the ledger
 
 
 def remembered(register: Register = heartbeat.EMPTY, at: Moment | None = None, **fields: Any) -> Memory:
@@ -545,6 +550,7 @@ def remembered(register: Register = heartbeat.EMPTY, at: Moment | None = None, *
         answered=True,
         looks=10,
         looks_failed=1,
+        counts=LookCounts(proc=4),
         blind_seconds=0.5,
         latest=0.1,
         blind=("log: none",),
@@ -554,5 +560,5 @@ def remembered(register: Register = heartbeat.EMPTY, at: Moment | None = None, *
         history=register.history,
         version=register.version,
     )
-    noted = Memory(at, "0.0.1, pid 5", Asked(enabled=True), beating, (), Watch(), 3, 1, (0, 1))
+    noted = Memory(at, "0.0.1, pid 5", Asked(enabled=True), beating, (), Watch(), 3, 1, (LINE,), at.mono, (0, 1))
     return noted._replace(**fields)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from ovs_keepalive.core import heartbeat
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.incident import Watch
-from ovs_keepalive.core.model import Cause, Moment, Others, Pmd, ProcessId, Transition, Vswitchd
+from ovs_keepalive.core.ledger import Line
+from ovs_keepalive.core.model import Cause, LookCounts, Moment, Others, Pmd, ProcessId, Transition, Vswitchd
 from ovs_keepalive.core.settings import Asked
 
 OLDEST = 3600.0  # seconds after which a memory is not gone by any more
@@ -28,6 +29,7 @@ class Beating(NamedTuple):
     answered: bool  # the main thread has answered at least once
     looks: int
     looks_failed: int
+    counts: LookCounts
     blind_seconds: float
     latest: float
     blind: tuple[str, ...]
@@ -49,6 +51,8 @@ class Memory(NamedTuple):
     watch: Watch  # of incidents
     committed: int  # transactions
     failed: int
+    ledger: tuple[Line, ...]  # what was counted of the PMDs …
+    counted_to: float  # … up to this moment: monotonic
     affinity: tuple[int, ...]  # CPUs that the first daemon was started with
 
 

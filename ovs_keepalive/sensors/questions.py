@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, Seen
+from ovs_keepalive.core.tally import Tally
 from ovs_keepalive.formats import pmd_perf, pmd_rxq
 from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
 
@@ -58,15 +59,12 @@ class Before(NamedTuple):
     answered: bool = False
 
 
-NEW = Before()
-
-
 class Questions:
     """The conversation with the main thread of one vswitchd process, over one connection."""
 
-    def __init__(self, control_socket: Path, before: Before = NEW) -> None:
-        """before: what an earlier daemon knew of this main thread."""
+    def __init__(self, control_socket: Path, tally: Tally | None = None) -> None:
         self._client = AppctlClient(control_socket)
+        self._tally = tally or Tally()  # outlives the process that is asked
         self._kind = self._wanted = Kind.COUNTERS
         self._asked = self._began = 0.0  # monotonic time of the last request, and of the question's first one
         self._wholly = True
@@ -74,9 +72,14 @@ class Questions:
         self._datapaths: tuple[str, ...] = ("",)
         self._pending: tuple[str, ...] = ()  # datapaths of which this question still has to be asked
         self._texts: list[tuple[str, str]] = []
-        self._costs: deque[float] = deque([before.cost] if before.cost else [], maxlen=COSTS)
-        self._owed = before.owed  # since then, though asked again only now; 0.0: nothing
-        self.answered = before.answered
+        self._costs: deque[float] = deque(maxlen=COSTS)
+        self._owed = 0.0  # monotonic: since when, of an earlier conversation; 0.0: nothing
+        self.answered = False
+
+    def resume(self, before: Before) -> None:
+        """Go on with a conversation that another daemon has begun: what was owed to it is asked anew, and owed."""
+        self._costs.extend([before.cost] if before.cost else [])
+        self._owed, self.answered = before.owed, before.answered
 
     def close(self) -> None:
         """End the conversation."""
@@ -140,7 +143,9 @@ class Questions:
             return self._send(now)
         if self._kind is Kind.RXQS:
             return Answers(rxqs=Seen(now, tuple(p for name, reply in self._texts for p in pmd_rxq.parse(reply, name))))
-        self._costs.append(now.mono - self._began)
+        took = now.mono - self._began
+        self._costs.append(took)
+        self._tally.answered(took)
         if not self._wholly and len(self._texts) == 1 and (iterations := pmd_perf.parse_iterations(text)) is not None:
             return Answers(iterations=Seen(now, iterations))
         blocks = tuple(block for name, reply in self._texts for block in pmd_perf.parse(reply, name))
@@ -179,7 +184,10 @@ class Questions:
         return self._begin(now)
 
     def _nothing(self, now: Moment) -> Answers:
-        return Answers(rxqs=Seen(now, ())) if self._wanted is Kind.RXQS else Answers(counters=Seen(now, ()))
+        if self._wanted is Kind.RXQS:
+            return Answers(rxqs=Seen(now, ()))
+        self._tally.answered(now.mono - self._began)
+        return Answers(counters=Seen(now, ()))
 
     def _blind(self, now: Moment, why: str) -> Answers:
         look = NotSeen(now, why)
