@@ -46,11 +46,15 @@ class BlackBox:
         self._waiting: bytes | None = None  # the request of an incident that began while the child was busy
         self.refusal = ""
         self._failure = ""  # of the last record
-        if self._is_usable():
-            try:
-                records.clean(directory)
-            except OSError as error:
-                log.warn(f"{directory}: {error.strerror}: what a killed run left there stays")
+        self._is_usable()
+
+    def clean(self) -> None:
+        """Remove what a killed run has left. Only while no other daemon may be writing there."""
+        try:
+            if not self.refusal:
+                records.clean(self._directory)
+        except OSError as error:
+            log.warn(f"{self._directory}: {error.strerror}: what a killed run left there stays")
 
     def run(self, snapshot: Snapshot | None, now: float) -> None:
         """One turn of the main loop. now: monotonic seconds. snapshot: a new one, if there is."""
@@ -66,6 +70,11 @@ class BlackBox:
         """A collector under way writes what it has by now."""
         if self._child is not None:
             self._child.terminate()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no record is being written."""
+        return self._child is None and self._waiting is None
 
     @property
     def directory(self) -> Path:

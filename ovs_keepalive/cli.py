@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ovs_keepalive import __version__, dirs
-from ovs_keepalive.config import Config, Invalid, default_file, load
+from ovs_keepalive.config import Config, Invalid, Options, default_file, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import lines, one_line, short
 
@@ -121,6 +121,10 @@ def command_line() -> argparse.ArgumentParser:
     sandbox.add_argument("command", nargs="*", metavar="COMMAND", help="ends the sandbox when it ends")
     sandbox.set_defaults(verb=_sandbox)
 
+    upgrade = verbs.add_parser("upgrade", parents=[common], help="hand the running daemon's work over to a new one")
+    upgrade.add_argument("python", nargs="?", metavar="PYTHON", help="its interpreter (the one that runs the daemon)")
+    upgrade.set_defaults(verb=_upgrade)
+
     _add_install(verbs)
     return parser
 
@@ -174,6 +178,17 @@ def _incident(options: argparse.Namespace) -> int:
     return WELL
 
 
+def _upgrade(options: argparse.Namespace) -> int:
+    load(options.config)
+    from ovs_keepalive import upgrade_verb
+
+    try:
+        print(upgrade_verb.run(options.python, lambda method, *words: ask_daemon(method, *words, "--json")))
+    except upgrade_verb.Failed as error:
+        raise Problem(str(error), UNHEALTHY) from error
+    return WELL
+
+
 def _run(options: argparse.Namespace) -> int:
     config = load(options.config)
     remote = _remote(options.ovsdb, config)
@@ -181,21 +196,22 @@ def _run(options: argparse.Namespace) -> int:
         address = listen.parse(config.web_listen if options.web_listen is None else options.web_listen)
     except listen.BadAddress as error:
         raise Problem(f"--web-listen {error}", USAGE) from error
-    from ovs_keepalive import daemon, pidfile  # python-ovs and all: only for the daemon
+    from ovs_keepalive import daemon, pidfile, successor  # python-ovs and all: only for the daemon
 
     _open_log(options)  # ovs.vlog wants every module that logs imported before
     given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
+    asked = Options(
+        config=config,
+        config_file=options.config,
+        remote=remote,
+        listen=address,
+        vswitchd_pidfile=Path(given) if given else None,
+        pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",
+    )
+    if successor.is_wanted(os.environ):
+        return successor.run(asked)
     try:
-        run = daemon.Daemon(
-            daemon.Options(
-                config=config,
-                config_file=options.config,
-                remote=remote,
-                listen=address,
-                vswitchd_pidfile=Path(given) if given else None,
-                pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",
-            )
-        )
+        run = daemon.Daemon(asked)
     except pidfile.Taken as error:
         raise Problem(str(error), USAGE) from error
     except OSError as error:

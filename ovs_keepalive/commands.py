@@ -14,6 +14,7 @@ from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.formats import document, incident, tables
 from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick
+from ovs_keepalive.upgrade import Refused
 
 
 class Source(Protocol):
@@ -28,6 +29,9 @@ class Source(Protocol):
 
     def facts(self) -> list[tuple[str, str]]:
         """What the main loop knows besides the snapshot."""
+
+    def upgrade(self, python: str | None) -> int:
+        """Begin to hand over to a successor; its pid. Raises upgrade.Refused."""
 
     def stop(self) -> None:
         """End the daemon."""
@@ -49,6 +53,7 @@ class Commands:
             ("keepalive/explain", "PMD|vswitchd [--json]", 1, 1, self._enabled(self._explain)),
             ("keepalive/history", "[N] [--json]", 0, 1, self._enabled(self._history)),
             ("keepalive/incidents", "[--json]", 0, 0, self._incidents),
+            ("keepalive/upgrade", "[PYTHON] [--json]", 0, 1, self._upgrade),
             ("exit", "", 0, 0, self._exit),
         ):
             self._server.register(name, usage, least, most, command)
@@ -125,6 +130,15 @@ class Commands:
             lambda: "".join(f"{line}\n" for line in (state, *incident.listing(heads))),
             lambda: msgspec.to_builtins(heads),
         )
+
+    def _upgrade(self, arguments: list[str]) -> Answer:
+        state = tables.ENABLED if self._snapshot().settings.enabled else tables.DISABLED
+        try:
+            pid = self._source.upgrade(arguments[0] if arguments else None)
+        except Refused as error:
+            raise Refusal(str(error)) from error
+        how = "keepalive/status says how it goes"
+        return Answer(lambda: f"{state}\nsuccessor pid {pid} prepares: {how}\n", lambda: {"successor": pid})
 
     def _exit(self, _arguments: list[str]) -> Answer:
         self._source.stop()

@@ -7,12 +7,14 @@ import json
 import re
 import reprlib
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
 from ovs_keepalive.formats import listen
+from ovs_keepalive.formats.listen import Address
 from ovs_keepalive.formats.plain import one_line
 
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
@@ -136,6 +138,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     state_dir: Annotated[str, _key("Directory of the black-box records, and of what a new start has to know.")] = (
         "/var/lib/ovs-keepalive"
     )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line and the configuration file ask of this run."""
+
+    config: Config
+    config_file: Path | None  # None: the default one, which may be absent
+    remote: str
+    listen: Address | None  # None: nowhere
+    vswitchd_pidfile: Path | None
+    pidfile: Path
 
 
 class Key(NamedTuple):

@@ -8,7 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import ovs.poller
@@ -20,18 +20,18 @@ from ovs_keepalive import __version__, affinity, dirs
 from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.commands import Commands
-from ovs_keepalive.config import Config, Invalid, load, merged
+from ovs_keepalive.config import Invalid, Options, load, merged
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import Moment, Seen, Settings, Snapshot, Transition
 from ovs_keepalive.core.repeats import Repeats
-from ovs_keepalive.formats.listen import Address
 from ovs_keepalive.lasting import LastingBeat, whose
 from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.process import catch_signals, ignore_signals, raise_descriptor_limit
 from ovs_keepalive.publishers.appctl_server import AppctlServer
+from ovs_keepalive.publishers.board import Shown
 from ovs_keepalive.publishers.columns import Columns
-from ovs_keepalive.publishers.http import Shown, WebServer
+from ovs_keepalive.publishers.http import WebServer
 from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
 from ovs_keepalive.publishers.prometheus import Exposition
@@ -42,6 +42,7 @@ from ovs_keepalive.sensors.switches import event_witness
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 from ovs_keepalive.shelf import Shelf
 from ovs_keepalive.slot import Slot
+from ovs_keepalive.upgrade import Parts, Upgrade
 
 log = ovs.vlog.Vlog("ovs_keepalive")
 
@@ -49,18 +50,6 @@ FAREWELL = 2.0  # seconds that a clean stop may take to empty the columns
 WEIGH = 1.0  # seconds between two looks at oneself
 AT_ONCE = 1.0  # seconds between two reloads; the turn that a snapshot makes follows within as much
 SWITCH = 0.0005  # seconds; with Python's own 5 ms a busy main loop would delay the beat (measured: DESIGN section 2)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line and the configuration file ask of this run."""
-
-    config: Config
-    config_file: Path | None  # None: the default one, which may be absent
-    remote: str
-    listen: Address | None  # None: nowhere
-    vswitchd_pidfile: Path | None
-    pidfile: Path
 
 
 class Daemon:
@@ -78,7 +67,7 @@ class Daemon:
         self._reloaded = float("-inf")  # monotonic
         self._wakeup, self._wakeup_end = catch_signals(self.stop, self.reload)
         self._notifier = Notifier(os.environ, os.getpid())
-        self._pidfile = Pidfile(options.pidfile)
+        self._pidfile = self._claim()
         control = options.pidfile.parent / f"ovs-keepalive.{os.getpid()}.ctl"
         self._appctl = AppctlServer(str(control), __version__)
         self._slot = Slot()
@@ -108,6 +97,10 @@ class Daemon:
         Commands(self._appctl, self).register()
         self._shelf = Shelf(Path(config.state_dir), options.pidfile, self._notifier)
         self._recall(who)
+        self._upgrade = Upgrade(Parts(
+            self._beat, self._shelf, self._session, self._appctl, self._web, self._notifier, Path(control), self.memory,
+            lambda: self._is_idle() and self.blackbox.is_idle, lambda: self._stopping, self._reclaim,
+        ))  # fmt: skip
 
     def loop(self) -> int:
         """Watch until told to stop. 0 after a clean stop, 1 when the heartbeat failed."""
@@ -135,19 +128,23 @@ class Daemon:
         self._take_settings()
         snapshot = self._slot.take()
         if snapshot is not None:
-            self.snapshot = snapshot
-            self._publish(snapshot, now)
-            self._log_transitions(snapshot)
-            self._make_room(snapshot)
-            self._notifier.publish(snapshot)
-            self._show(snapshot)
-            self._shelf.follow(snapshot, self._asked, self.memory)
+            self._tell(snapshot, now)
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
         if self._web is not None:
             self._web.run(now.mono)
         self._appctl.run(now.mono)
+        self._upgrade.run(now.mono)
+
+    def _tell(self, snapshot: Snapshot, now: Moment) -> None:
+        self.snapshot = snapshot
+        self._publish(snapshot, now)
+        self._log_transitions(snapshot)
+        self._make_room(snapshot)
+        self._notifier.publish(snapshot)
+        self._show(snapshot)
+        self._shelf.follow(snapshot, self._asked, self.memory)
 
     def _run_database(self, now: Moment) -> None:
         self._session.run(now)
@@ -176,6 +173,7 @@ class Daemon:
         self._session.wait(poller)
         self._columns.wait(poller)
         self._appctl.wait(poller)
+        self._upgrade.wait(poller)
         poller.block()
         try:
             self._wakeup.recv(64)
@@ -268,8 +266,17 @@ class Daemon:
             affinity=tuple(sorted(self._affinity)),
         )
 
+    def _claim(self) -> Pidfile | None:
+        return Pidfile(self._options.pidfile)
+
+    def _reclaim(self) -> None:
+        """Put the pidfile in its place again, from which a successor that came to nothing has taken it."""
+        if self._pidfile is None or not self._pidfile.is_there:
+            self._pidfile = self._claim()
+
     def _recall(self, who: VswitchdSensor) -> None:
         """Go on from what an earlier daemon has left, if anything."""
+        self.blackbox.clean()
         now = moment()
         found, _ = who.look(now)
         memory = self._shelf.recall(self._notifier.handed, now, found.value.id if isinstance(found, Seen) else None)
@@ -316,6 +323,7 @@ class Daemon:
                 f", the last with {columns.last_error}" if columns.last_error else "")),
             ("incidents", self.blackbox.fact),
             ("memory", self._shelf.fact),
+            *([("upgrade", self._upgrade.fact)] if self._upgrade.fact else []),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
@@ -328,6 +336,10 @@ class Daemon:
         """End the loop after this turn."""
         self._stopping = True
 
+    def upgrade(self, python: str | None) -> int:
+        """Begin to hand over to a successor, of this interpreter or another; its pid. Raises upgrade.Refused."""
+        return self._upgrade.begin(python)
+
     def reload(self) -> None:
         """Read the configuration anew in the next turn."""
         self._reloading = True
@@ -336,6 +348,7 @@ class Daemon:
 
     def _end(self) -> None:
         self._notifier.stopping()
+        self._upgrade.cancel()
         self._beat.stop()
         if self._beat.failure is None:
             self._shelf.put(self.memory())
@@ -348,7 +361,8 @@ class Daemon:
         if self._web is not None:
             self._web.close()
         try:
-            self._pidfile.remove()
+            if self._pidfile is not None:
+                self._pidfile.remove()
         except OSError as error:  # the runtime directory is no longer this user's to write
             log.warn(f"{error.filename}: {error.strerror}: it stays behind")
         self._shelf.close()

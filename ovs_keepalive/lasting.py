@@ -77,6 +77,11 @@ class LastingBeat(Beat):
             self._threads.attach(found.value.id)
             self._threads.look(now, anew=True, suspects=frozenset())
 
+    def start(self) -> None:
+        """Begin to beat, unless it does."""
+        if not self._thread.is_alive():
+            super().start()
+
     def leave(self) -> bool:
         """End the thread between two looks, no answer owed but an overdue one; whether it has ended."""
         self._leaving = True

@@ -18,8 +18,8 @@ class Taken(Exception):
 class Pidfile:
     """Written and locked while the object lives. Its descriptor is the only one: closing any other drops the lock."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises Taken, or OSError when the file cannot be written."""
+    def __init__(self, path: Path, *, inherits: bool = False) -> None:
+        """Raises Taken, or OSError when the file cannot be written. inherits: whoever holds it gives it away."""
         self._path = path
         new = path.with_name(f"{path.name}.tmp{os.getpid()}")
         self._file = os.open(new, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_TRUNC, 0o644)
@@ -27,7 +27,9 @@ class Pidfile:
             # Locked before it gets its name: nobody ever sees it unlocked.
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(self._file, f"{os.getpid()}\n".encode())
-            while not self._takes_name(new):
+            if inherits:
+                new.rename(path)
+            while not inherits and not self._takes_name(new):
                 pass  # another one, which started together with this one, was faster: now it is known which
         except (OSError, Taken):
             os.close(self._file)
@@ -35,13 +37,18 @@ class Pidfile:
         finally:
             new.unlink(missing_ok=True)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is still this process's. Raises OSError when nobody may know."""
+        try:
+            return self._path.stat().st_ino == os.fstat(self._file).st_ino
+        except FileNotFoundError:
+            return False
+
     def remove(self) -> None:
         """Take the file away, if it is still this process's. Raises OSError when it may not be."""
-        try:
-            if self._path.stat().st_ino == os.fstat(self._file).st_ino:
-                self._path.unlink()
-        except FileNotFoundError:
-            return
+        if self.is_there:
+            self._path.unlink(missing_ok=True)
 
     def _takes_name(self, new: Path) -> bool:
         """Of several that start at once one gets the name. False: what was there went meanwhile. Raises Taken."""

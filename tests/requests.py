@@ -17,6 +17,7 @@ from ovs_keepalive import __version__
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.publishers.appctl_server import AppctlServer, Connection, log
+from ovs_keepalive.upgrade import Refused
 
 
 class Stream:
@@ -74,6 +75,10 @@ class Source:
     def facts(self) -> list[tuple[str, str]]:
         """As given."""
         return list(self._facts.items())
+
+    def upgrade(self, python: str | None) -> int:
+        """Refused always."""
+        raise Refused(f"no upgrade to {python}: this is no daemon")
 
     def stop(self) -> None:
         """Told to end."""

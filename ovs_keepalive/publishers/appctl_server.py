@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import re
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -200,6 +201,9 @@ class AppctlServer:
         if error:
             raise OSError(error, os.strerror(error), path)
         self._listener.socket.listen(QUEUE)
+        self._inherited: ovs.stream.PassiveStream | None = None  # of the daemon before, for those who still seek it
+        self._forsaken = 0.0  # monotonic: when that one goes
+        self.rests = False  # accept nobody for the time being; whoever was accepted is answered
 
     def register(self, name: str, usage: str, least: int, most: int, command: Command) -> None:
         """Answer `name` with this command; `--json` as a further, last argument asks for JSON."""
@@ -209,9 +213,30 @@ class AppctlServer:
 
         ovs.unixctl.command_register(name, usage, least, most + 1, callback, None)
 
+    @property
+    def listener(self) -> socket.socket:
+        """For a successor."""
+        listening: socket.socket = self._listener.socket
+        return listening
+
+    def adopt(self, listener: socket.socket, path: str, until: float) -> None:
+        """Answer at the socket of the daemon before as well, until then (monotonic)."""
+        listener.setblocking(False)
+        self._inherited, self._forsaken = ovs.stream.PassiveStream(listener, f"punix:{path}", path), until
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is connected."""
+        return bool(self._connections)
+
     def run(self, now: float) -> None:
         """Answer what has come. now: monotonic seconds."""
-        self._accept(now)
+        if self._inherited is not None:
+            self._accept(self._inherited, now)
+            if now >= self._forsaken:
+                self._inherited.close()
+                self._inherited = None
+        self._accept(self._listener, now)
         answers = 0
         for connection in list(self._connections):
             try:
@@ -234,8 +259,10 @@ class AppctlServer:
         """Let the poller wake for requests."""
         if self._pause:
             poller.timer_wait(round(self._pause * 1000))
-        else:
+        elif not self.rests:
             self._listener.wait(poller)
+            if self._inherited is not None:
+                self._inherited.wait(poller)
         for connection in self._connections:
             connection.wait(poller)
 
@@ -244,11 +271,13 @@ class AppctlServer:
         for connection in list(self._connections):
             self._drop(connection)
         self._listener.close()
+        if self._inherited is not None:
+            self._inherited.close()
 
-    def _accept(self, now: float) -> None:
+    def _accept(self, listener: ovs.stream.PassiveStream, now: float) -> None:
         self._pause = 0.0
-        for _ in range(CONNECTIONS):
-            error, stream = self._listener.accept()
+        for _ in range(0 if self.rests else CONNECTIONS):
+            error, stream = listener.accept()
             if error in (errno.EAGAIN, errno.ECONNABORTED):
                 return
             if error:

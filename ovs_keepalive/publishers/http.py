@@ -18,15 +18,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import ovs.vlog
 
-from ovs_keepalive.core.model import Moment, Snapshot, Transition
+from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.repeats import Repeats
-from ovs_keepalive.core.strip import STEP, Strip
-from ovs_keepalive.formats import document, listen, summary
-from ovs_keepalive.formats.plain import json_bytes, one_line
+from ovs_keepalive.formats import listen
+from ovs_keepalive.formats.plain import one_line
+from ovs_keepalive.publishers.board import PAUSE, REFRESH, Board, Shown
 
 log = ovs.vlog.Vlog("http")
 
@@ -34,8 +34,6 @@ CONNECTIONS = 64  # at once; one more is answered 503
 VIEWERS = 32  # of them may follow the events
 PATIENCE = 10.0  # seconds for a request to come in, and for an answer to be taken
 AGAIN = 5.0  # seconds until a port that is taken is tried again
-REFRESH = 2.0  # seconds between two events while nothing changes …
-PAUSE = 0.25  # … and at least, whatever flaps; without news a document serves all viewers for as long
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -52,83 +50,6 @@ FILES = {  # of share/web
 }
 
 Metrics = Callable[[str], tuple[str, bytes]]  # of the Accept header: content type and body
-
-
-class Shown(NamedTuple):
-    """What the main loop leaves for the viewers."""
-
-    snapshot: Snapshot
-    facts: dict[str, str]
-    events: tuple[Transition, ...]  # of the database session
-
-
-class Board:
-    """What all connections read. Written by the main loop only."""
-
-    def __init__(self, clock: Callable[[], Moment]) -> None:
-        self.clock = clock
-        self.over = threading.Event()
-        self.shown: Shown | None = None
-        self._strip = Strip()
-        self._news = threading.Condition()
-        self._version = 0  # changes with a change that viewers are told at once
-        self._lock = threading.Lock()
-        self._made = (0, float("-inf"), b"")  # the newest document: of which version, when
-
-    def put(self, shown: Shown) -> None:
-        """Show this from now on."""
-        with self._lock:
-            self._strip.take(shown.snapshot)
-        with self._news:
-            was, self.shown = self.shown, shown
-            if was is None or _news(was) != _news(shown):
-                self._version += 1
-                self._news.notify_all()
-
-    def wait(self, version: int) -> int:
-        """Until there is news, or for REFRESH; the version that is there then."""
-        with self._news:
-            self._news.wait_for(lambda: self._version != version or self.over.is_set(), REFRESH)
-            return self._version
-
-    def close(self) -> None:
-        """Let everybody go who waits."""
-        self.over.set()
-        with self._news:
-            self._news.notify_all()
-
-    def node(self) -> bytes:
-        """The node document; nothing before the first snapshot."""
-        now, shown = self.clock(), self.shown
-        if shown is None:
-            return b""
-        with self._lock:
-            version, at, body = self._made
-            if version != self._version or now.mono - at >= PAUSE:
-                body = json_bytes(document.node(shown.snapshot, now, shown.facts, shown.events))
-                self._made = (self._version, now.mono, body)
-            return body
-
-    def strip(self) -> bytes:
-        """The last ten minutes of each PMD."""
-        with self._lock:
-            rows, end = self._strip.rows(), self._strip.end
-        return json_bytes({"version": 1, "step_ms": STEP * 1000, "end": end, "pmds": rows})
-
-    def health(self) -> tuple[HTTPStatus, str]:
-        """`/healthz`: whether the daemon watches, not whether what it sees is well (CONTRACT section 10)."""
-        shown = self.shown
-        if shown is None:
-            return HTTPStatus.SERVICE_UNAVAILABLE, "no snapshot yet: the daemon has just started"
-        age = self.clock().mono - shown.snapshot.at.mono
-        if age > max(2 * shown.snapshot.settings.interval, 2.0):
-            return HTTPStatus.SERVICE_UNAVAILABLE, f"the last snapshot is {age:.1f} s old: the daemon stands still"
-        return HTTPStatus.OK, summary.line(shown.snapshot)
-
-
-def _news(shown: Shown) -> tuple[object, ...]:
-    snapshot = shown.snapshot
-    return (snapshot.history[-1:], shown.events[-1:], snapshot.blind, snapshot.settings, snapshot.vswitchd.state)
 
 
 class WebServer:
@@ -149,8 +70,11 @@ class WebServer:
         if self._server is not None or now < self._next_try:
             return
         self._next_try = now + AGAIN
+        self._listen(None, now)
+
+    def _listen(self, listener: socket.socket | None, now: float) -> None:
         try:
-            self._server = _Server(self._address, self._board, self._metrics)
+            self._server = _Server(self._address, self._board, self._metrics, listener)
         except OSError as error:
             self._refusal = f"{self._address}: {error.strerror}: trying again every {AGAIN:g} s"
             if line := self._repeats.line("taken", f"{self._refusal}; or set web-listen", now):
@@ -160,6 +84,23 @@ class WebServer:
         log.info(f"listening on {self.url}")
         if not self._address.is_loopback:
             log.warn(f"web-listen: {self._address}: whoever reaches it can read the state of this node")
+
+    @property
+    def listener(self) -> tuple[str, socket.socket] | None:
+        """Where it was asked to listen, and what listens there, for a successor."""
+        return (str(self._address), self._server.socket) if self._server is not None else None
+
+    def adopt(self, asked: str, listener: socket.socket, now: float) -> None:
+        """Go on listening for the daemon before, unless this one is asked to listen somewhere else."""
+        if asked == str(self._address):
+            self._listen(listener, now)
+        else:
+            listener.close()
+
+    def rest(self, *, rests: bool) -> None:
+        """Accept nobody for the time being, or again; whoever was accepted is answered."""
+        if self._server is not None:
+            self._server.rest(rests=rests)
 
     def publish(self, shown: Shown) -> None:
         """Show this snapshot."""
@@ -196,31 +137,49 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     request_queue_size = CONNECTIONS
     timeout = 0  # of handle_request: it is called when there is one
 
-    def __init__(self, address: listen.Address, board: Board, metrics: Metrics | None) -> None:
+    def __init__(
+        self, address: listen.Address, board: Board, metrics: Metrics | None, listener: socket.socket | None
+    ) -> None:
+        """listener: one that listens there already."""
         self.address_family = socket.AF_INET6 if address.version == listen.IPV6 else socket.AF_INET
         self.board, self.metrics, self.loopback_only = board, metrics, address.is_loopback
         self.viewers = 0
         self._open: dict[socket.socket, float] = {}  # monotonic: when it came, infinite once it has asked
         self._lock = threading.Lock()
+        self._thread = threading.Thread()  # until it begins
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
-            super().__init__((address.host, address.port), _Handler)
+            super().__init__((address.host, address.port), _Handler, bind_and_activate=listener is None)
         except OSError:
             os.close(self._wakeup)
             raise
-        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
-        self._thread.start()
+        if listener is not None:
+            self.socket.close()
+            self.socket = listener
+            self.server_name, self.server_port = listener.getsockname()[:2]
+        self.rest(rests=False)
 
     def server_bind(self) -> None:
         """Not HTTPServer's own, which asks the resolver for a name and may wait for it."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.socket.getsockname()[:2]
 
+    def rest(self, *, rests: bool) -> None:
+        """End the thread that accepts, or begin one."""
+        self._rests = rests
+        if rests:
+            os.eventfd_write(self._wakeup, 1)
+            self._thread.join()
+            os.eventfd_read(self._wakeup)
+        else:
+            self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+            self._thread.start()
+
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
-        while not self.board.over.is_set():
+        while not self.board.over.is_set() and not self._rests:
             ready = dict(poll.poll(1000 if self._awaits_requests() else None))
             if self.socket.fileno() in ready:
                 self.handle_request()

@@ -194,6 +194,14 @@ class Session:
         """Remember an event for the history."""
         self.events = [*self.events[1 - EVENTS :], event]
 
+    def let_go(self) -> None:
+        """Give the lock to whoever waits for it. Not while a transaction is under way."""
+        self._idl.set_lock(None)
+
+    def take_back(self) -> None:
+        """Ask for the lock again."""
+        self._idl.set_lock(LOCK)
+
     def close(self) -> None:
         """End the session; the server gives the lock to whoever waits."""
         self._idl.close()

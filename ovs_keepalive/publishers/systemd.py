@@ -68,6 +68,10 @@ class Notifier:
         """It has been."""
         self._send(["READY=1"])
 
+    def main_is(self, pid: int) -> None:
+        """The service's main process is another one from now on."""
+        self._send([f"MAINPID={pid}"])
+
     def stopping(self) -> None:
         """The daemon ends."""
         self._send(["STOPPING=1"])

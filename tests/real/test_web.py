@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from ovs_keepalive.publishers.http import AGAIN, CONNECTIONS, PATIENCE, REFRESH, VIEWERS
+from ovs_keepalive.publishers.board import REFRESH
+from ovs_keepalive.publishers.http import AGAIN, CONNECTIONS, PATIENCE, VIEWERS
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests.lab import node, stopped, undisturbed
 from tests.subscriber import Subscriber

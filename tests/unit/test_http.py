@@ -16,8 +16,10 @@ import pytest
 
 from ovs_keepalive.core.model import Cause, Moment, State, Transition, VswitchdState
 from ovs_keepalive.formats import listen
+from ovs_keepalive.publishers import board
 from ovs_keepalive.publishers import http as web
-from ovs_keepalive.publishers.http import CONNECTIONS, VIEWERS, Shown, WebServer
+from ovs_keepalive.publishers.board import Shown
+from ovs_keepalive.publishers.http import CONNECTIONS, VIEWERS, WebServer
 from ovs_keepalive.sandbox import wait
 from tests.looks import SETTINGS, WALL_MS, pmd, running, snapshot
 
@@ -153,7 +155,7 @@ def test_events_come_at_once_with_news_and_are_whole_documents(served: Served) -
         before = time.monotonic()
         served.show(pmds=[pmd(3, state=State.GONE, cause=Cause.EXITED)], history=(transition,))
         event = read_until(viewer, b"}\n\n")
-        assert time.monotonic() - before < web.REFRESH / 2
+        assert time.monotonic() - before < board.REFRESH / 2
         node = json.loads(event.partition(b"data: ")[2])
         assert (node["health"], node["pmds"][0]["state"]) == ("FAILURE", "GONE")
         assert event.startswith(b"event: node\nid: ")
@@ -171,7 +173,7 @@ def test_viewers_are_bounded_and_the_others_are_told_what_to_do(served: Served) 
         assert b"/api/node.json" in body
         assert served.get("/api/node.json")[0] == 200
         assert f"{VIEWERS} viewers" in served.web.fact
-    wait(lambda: "0 viewers" in served.web.fact, "all viewers gone", web.REFRESH * 3)
+    wait(lambda: "0 viewers" in served.web.fact, "all viewers gone", board.REFRESH * 3)
 
 
 def test_connections_are_bounded(served: Served) -> None:
