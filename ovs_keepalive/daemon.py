@@ -30,6 +30,7 @@ from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.columns import Columns
+from ovs_keepalive.publishers.hooks import Hooks
 from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
@@ -89,6 +90,7 @@ class Daemon:
         self._mirror = Mirror(self._session) if mirrors else None
         self._keeper = self._keep_schema()
         self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
+        self._hooks = Hooks(config.hooks)
         self._self = psutil.Process()
         self._room: tuple[str, frozenset[int]] = ("auto", frozenset())  # as it was made last
         self._affinity = os.sched_getaffinity(0)
@@ -129,6 +131,8 @@ class Daemon:
             self._log_transitions(snapshot)
             self._make_room(snapshot)
             self._notifier.publish(snapshot)
+            self._hooks.publish(snapshot)
+        self._hooks.run(now.mono)
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
@@ -153,6 +157,7 @@ class Daemon:
         self._session.wait(poller)
         self._columns.wait(poller)
         self._appctl.wait(poller)
+        self._hooks.wait(poller)
         poller.block()
         try:
             self._wakeup.recv(64)
@@ -218,6 +223,7 @@ class Daemon:
                 if line := self._repeats.line(said, f"configuration read anew: {said}", now.mono):
                     log.info(line)
             self._columns.refresh = self._config.refresh / 1000
+            self._hooks.directory = self._config.hooks
             if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
                 self._keeper = self._keep_schema()
             self._beat.change(self._settings())
@@ -255,6 +261,7 @@ class Daemon:
             ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
                 f", the last with {columns.last_error}" if columns.last_error else "")),
             ("incidents", self.blackbox.fact),
+            ("hooks", self._hooks.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._mirror is not None:
@@ -276,6 +283,7 @@ class Daemon:
         self._beat.stop()
         self.blackbox.close()
         self._empty_columns()
+        self._hooks.close()
         self._session.close()
         self._appctl.close()
         try:
