@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from ovs_keepalive import __version__, dirs
 from ovs_keepalive.config import Config, Invalid, default_file, load
+from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import lines, one_line, short
 
 WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
@@ -71,6 +72,7 @@ def command_line() -> argparse.ArgumentParser:
 
     run = verbs.add_parser("run", parents=[database], help="the daemon, in the foreground")
     run.add_argument("--vswitchd-pidfile", type=Path, metavar="F", help="any ovs-vswitchd*.pid in $OVS_RUNDIR")
+    run.add_argument("--web-listen", metavar="HOST:PORT|off", help="page, metrics and JSON (127.0.0.1:9811)")
     run.add_argument("--pidfile", type=Path, metavar="F", help="$OVS_RUNDIR/ovs-keepalive.pid")
     run.add_argument("--log-file", nargs="?", const="", metavar="F", help="log to a file too")
     run.add_argument("-v", "--verbose", action="append", default=[], nargs="?", const="dbg", metavar="SPEC",
@@ -165,6 +167,10 @@ def _incident(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     config = load(options.config)
     remote = _remote(options.ovsdb, config)
+    try:
+        address = listen.parse(config.web_listen if options.web_listen is None else options.web_listen)
+    except listen.BadAddress as error:
+        raise Problem(f"--web-listen {error}", USAGE) from error
     from ovs_keepalive import daemon, pidfile  # python-ovs and all: only for the daemon
 
     _open_log(options)  # ovs.vlog wants every module that logs imported before
@@ -175,6 +181,7 @@ def _run(options: argparse.Namespace) -> int:
                 config=config,
                 config_file=options.config,
                 remote=remote,
+                listen=address,
                 vswitchd_pidfile=Path(given) if given else None,
                 pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",
             )

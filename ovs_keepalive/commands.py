@@ -23,8 +23,8 @@ class Source(Protocol):
     blackbox: BlackBox
 
     @property
-    def history(self) -> list[Transition]:
-        """All transitions remembered, newest last."""
+    def events(self) -> list[Transition]:
+        """The transitions that the snapshot does not know: those of the database, newest last."""
 
     def facts(self) -> list[tuple[str, str]]:
         """What the main loop knows besides the snapshot."""
@@ -71,7 +71,7 @@ class Commands:
         snapshot, facts = self._snapshot(), self._source.facts()
         return Answer(
             lambda: tables.status(snapshot, facts),
-            lambda: document.node(snapshot, moment(), dict(facts)),
+            lambda: document.node(snapshot, moment(), dict(facts), self._source.events),
         )
 
     def _health(self, _arguments: list[str]) -> Answer:
@@ -105,8 +105,8 @@ class Commands:
         pmd = pick(snapshot, arguments[0])
         return Answer(lambda: tables.explain_pmd(snapshot, pmd), lambda: document.pmd_document(pmd, moment()))
 
-    def _history(self, _snapshot: Snapshot, arguments: list[str]) -> Answer:
-        transitions = self._source.history[-count(arguments, 100) :]
+    def _history(self, snapshot: Snapshot, arguments: list[str]) -> Answer:
+        transitions = document.merged(snapshot.history, self._source.events)[-count(arguments, 100) :]
         return Answer(
             lambda: tables.history(transitions),
             lambda: [document.transition_document(transition) for transition in transitions],

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import one_line
 
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
@@ -123,6 +124,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             pattern=CPUS,
         ),
     ] = "auto"
+    web_listen: Annotated[
+        str,
+        _key(
+            "Where the page, the metrics and the JSON are served: HOST:PORT with a numeric HOST or localhost, or off. "
+            "Whoever reaches it can read the state of this node, and change nothing. "
+            "The option --web-listen goes before it.",
+            kind="HOST:PORT or off",
+        ),
+    ] = "127.0.0.1:9811"
     state_dir: Annotated[str, _key("Directory of the black-box records.")] = "/var/lib/ovs-keepalive"
     hooks: Annotated[
         str,
@@ -249,11 +259,15 @@ def parse(text: str, name: str) -> Config:
     if raw is None:
         return Config()
     try:
-        return msgspec.convert(raw, Config, strict=True)
+        config = msgspec.convert(raw, Config, strict=True)
+        listen.parse(config.web_listen)
     except msgspec.ValidationError as error:
         raise Invalid(one_line(f"{name}: {_explain(str(error), raw)}")) from error
+    except listen.BadAddress as error:
+        raise Invalid(one_line(f"{name}: web-listen: {error}")) from error
     except UnicodeEncodeError as error:
         raise Invalid(f"{name}: a key or value is no Unicode text: correct it") from error
+    return config
 
 
 def _explain(message: str, raw: Any) -> str:

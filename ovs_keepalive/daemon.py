@@ -27,10 +27,12 @@ from ovs_keepalive.config import Config, Invalid, load, merged
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
 from ovs_keepalive.core.repeats import Repeats
+from ovs_keepalive.formats.listen import Address
 from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.columns import Columns
 from ovs_keepalive.publishers.hooks import Hooks
+from ovs_keepalive.publishers.http import Shown, WebServer
 from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
@@ -45,6 +47,7 @@ log = ovs.vlog.Vlog("ovs_keepalive")
 FAREWELL = 2.0  # seconds that a clean stop may take to empty the columns
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MEANINGLESS = (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)  # by default they kill
+WEIGH = 1.0  # seconds between two looks at oneself
 AT_ONCE = 1.0  # seconds between two reloads; the turn that a snapshot makes follows within as much
 SWITCH = 0.0005  # seconds; with Python's own 5 ms a busy main loop would delay the beat (measured: DESIGN section 2)
 
@@ -56,6 +59,7 @@ class Options:
     config: Config
     config_file: Path | None  # None: the default one, which may be absent
     remote: str
+    listen: Address | None  # None: nowhere
     vswitchd_pidfile: Path | None
     pidfile: Path
 
@@ -91,8 +95,11 @@ class Daemon:
         self._keeper = self._keep_schema()
         self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
         self._hooks = Hooks(config.hooks)
+        self._web = WebServer(options.listen, moment) if options.listen is not None else None
         self._self = psutil.Process()
         self._room: tuple[str, frozenset[int]] = ("auto", frozenset())  # as it was made last
+        self._facts: dict[str, str] = {}  # as the web shows them …
+        self._weighed = float("-inf")  # … and when they were asked for: monotonic
         self._affinity = os.sched_getaffinity(0)
         self._logged: Moment | None = None
         self._repeats = Repeats()
@@ -132,10 +139,13 @@ class Daemon:
             self._make_room(snapshot)
             self._notifier.publish(snapshot)
             self._hooks.publish(snapshot)
+            self._show(snapshot)
         self._hooks.run(now.mono)
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
+        if self._web is not None:
+            self._web.run(now.mono)
         self._appctl.run(now.mono)
 
     def _run_database(self, now: Moment) -> None:
@@ -149,6 +159,13 @@ class Daemon:
         if self._mirror is not None:
             self._mirror.publish(snapshot)
             self._mirror.run(now)
+
+    def _show(self, snapshot: Snapshot) -> None:
+        if self._web is None:
+            return
+        if snapshot.at.mono - self._weighed >= WEIGH:
+            self._weighed, self._facts = snapshot.at.mono, dict(self.facts())
+        self._web.publish(Shown(snapshot, self._facts, tuple(self.events)))
 
     def _block(self) -> None:
         poller = ovs.poller.Poller()
@@ -235,10 +252,9 @@ class Daemon:
     # --- what the commands ask -----------------------------------------------------------------
 
     @property
-    def history(self) -> list[Transition]:
-        """All that is remembered, newest last: the beat's transitions and the database's."""
-        beaten = self.snapshot.history if self.snapshot is not None else ()
-        return sorted([*beaten, *self._session.events], key=lambda transition: transition.at.mono)
+    def events(self) -> list[Transition]:
+        """The database's transitions; the beat's own are in its snapshots."""
+        return self._session.events
 
     def facts(self) -> list[tuple[str, str]]:
         """What the main loop knows besides the snapshot, by name."""
@@ -264,6 +280,8 @@ class Daemon:
             ("hooks", self._hooks.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
+        if self._web is not None:
+            facts.append(("web", self._web.fact))
         if self._mirror is not None:
             facts.append(("mirror", self._mirror.refusal or "external_ids"))
         return facts + [("refused setting", line) for line in self._asked.rejected]
@@ -286,6 +304,8 @@ class Daemon:
         self._hooks.close()
         self._session.close()
         self._appctl.close()
+        if self._web is not None:
+            self._web.close()
         try:
             self._pidfile.remove()
         except OSError as error:  # the runtime directory is no longer this user's to write

@@ -27,7 +27,7 @@ from ovs_keepalive.ptrace import is_holder, leash, tracer
 PREFIX = "ovs-keepalive-sandbox."
 DIRECTORIES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
 LOCK = "sandbox.lock"  # locked while the sandbox runs: a process id could be reused
-DEFAULTS = {"schema": "auto", "max-main-share": 10}  # of the daemon in a sandbox
+DEFAULTS = {"schema": "auto", "max-main-share": 10, "web-listen": "off"}  # of the daemon in a sandbox
 POLL = 0.015  # seconds between two tries of a condition
 TOOLS = ("setpriv", "ovsdb-server", "ovs-vswitchd")
 LONGEST_NAME = len("/12345678/ovs-keepalive.4194304.ctl")

@@ -67,9 +67,9 @@ class Source:
         self._facts = facts or {}
 
     @property
-    def history(self) -> list[Transition]:
-        """All of the snapshot's."""
-        return list(self.snapshot.history) if self.snapshot is not None else []
+    def events(self) -> list[Transition]:
+        """None of the database's."""
+        return []
 
     def facts(self) -> list[tuple[str, str]]:
         """As given."""

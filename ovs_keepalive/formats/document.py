@@ -3,22 +3,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from ovs_keepalive.core import others
+from ovs_keepalive.core import health, others
 from ovs_keepalive.core.model import BAD, NEVER, Cause, Moment, Pmd, Snapshot, Transition, VswitchdState
+from ovs_keepalive.formats import summary
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
+RECENT = 20  # transitions in it
 
 
-def node(snapshot: Snapshot, now: Moment, facts: dict[str, str]) -> dict[str, Any]:
-    """One node's health. Times: `…_ms` durations, `…_at` epoch ms. facts: what the main loop knows besides."""
+def node(snapshot: Snapshot, now: Moment, facts: dict[str, str], events: Sequence[Transition] = ()) -> dict[str, Any]:
+    """One node's health. Times: `…_ms` durations, else epoch ms. facts, events: what the main loop knows besides."""
     vswitchd = snapshot.vswitchd
     return {
         "version": VERSION,
         "enabled": snapshot.settings.enabled,
+        "health": health.judge(snapshot),
+        "summary": summary.line(snapshot),
         "at": snapshot.at.wall_ms,
         "sequence": snapshot.seq,
         "interval_ms": round(snapshot.settings.interval * 1000),
@@ -45,8 +50,14 @@ def node(snapshot: Snapshot, now: Moment, facts: dict[str, str]) -> dict[str, An
             "own_blind_ms": round(snapshot.blind_seconds * 1000),
             "own_latest_ms": round(snapshot.latest * 1000),
         },
+        "transitions": [transition_document(one) for one in merged(snapshot.history, events)[-RECENT:]],
         "daemon": facts,
     }
+
+
+def merged(*histories: Sequence[Transition]) -> list[Transition]:
+    """Several histories as one, newest last."""
+    return sorted((one for history in histories for one in history), key=lambda transition: transition.at.mono)
 
 
 def pmd_document(pmd: Pmd, now: Moment) -> dict[str, Any]:

@@ -22,8 +22,6 @@ from ovs_keepalive.publishers.tls import TlsStream
 
 log = ovs.vlog.Vlog("session")
 
-log = ovs.vlog.Vlog("session")
-
 DATABASE = TABLE = "Open_vSwitch"
 LOCK = "ovs_keepalive"
 MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
