@@ -60,8 +60,8 @@ def test_the_word_for_the_node_is_first_and_the_worst_pmd_next_with_its_bar_and_
     assert lines[0] == " FAILURE  pmd-c02/id:8 DEAD (traced); PMDs: 3 ALIVE, 1 DEAD"
     assert lines[1] == "vswitchd RUNNING (pid 100); interval 1000 ms; as of 14 Nov 2023 22:13:20 UTC"
     assert lines[2] == "blind to nothing"
-    assert lines[5].split() == "> pmd-c02/id:8 2 D DEAD ██████··· 2.0 s - - - vhu2/0,1".split()
-    assert lines[7].split() == "pmd-c01/id:7 1 A ALIVE ········· 0.1 s 25% 75% - vhu1/0,1".split()
+    assert " ".join(lines[5].split()) == "> pmd-c02/id:8 2 D DEAD ██████··· 2.0 s - - - vhu2/0,1"
+    assert " ".join(lines[7].split()) == "pmd-c01/id:7 1 A ALIVE ········· 0.1 s 25% 75% - vhu1/0,1"
     assert "pmd-c02/id:8: traced: state t, held by gdb (pid 12)" in lines
     assert lines[-1].startswith("q quit")
     assert "22:13:23.000Z  pmd-c02/id:8  ALIVE -> DEAD  traced: last progress 1.10 s ago" in lines
