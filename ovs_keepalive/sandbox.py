@@ -17,18 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
+from ovs_keepalive.children import POLL, Children, SandboxError, wait
 from ovs_keepalive.ptrace import is_holder, leash, tracer
+
+__all__ = ["Sandbox", "SandboxError", "missing", "pmd_threads", "request", "wait"]
 
 PREFIX = "ovs-keepalive-sandbox."
 DIRECTORIES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
 LOCK = "sandbox.lock"  # locked while the sandbox runs: a process id could be reused
 DEFAULTS = {"schema": "auto", "max-main-share": 10, "web-listen": "off"}  # of the daemon in a sandbox
-POLL = 0.015  # seconds between two tries of a condition
 TOOLS = ("setpriv", "ovsdb-server", "ovs-vswitchd")
 LONGEST_NAME = len("/12345678/ovs-keepalive.4194304.ctl")
 SOCKET_PATH_MAX = 107  # bytes; a unix socket's path is no longer
@@ -38,31 +40,6 @@ PORTS_MAX = 16  # vswitchd takes 10 s for 64 ports, 2 s for one port with 64 que
 
 # pmd-c03/id:8 (the kernel keeps 15 characters: the id may be cut)
 PMD_NAME = re.compile(r"pmd-c(\d+)/id:\d*")
-
-T = TypeVar("T")
-
-
-class SandboxError(Exception):
-    """One line: what, which value, what to do. The exit status is that of the verb."""
-
-    def __init__(self, line: str, status: int = 3) -> None:
-        super().__init__(line)
-        self.status = status
-
-
-def wait(condition: Callable[[], T | None], what: str, seconds: float = 10.0) -> T:
-    """The first true value of the condition. While nobody answers it (OSError) it counts as not yet true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        last_try, why = time.monotonic() >= deadline, ""
-        try:
-            if value := condition():
-                return value
-        except OSError as error:
-            why = f": {error}"
-        if last_try:
-            raise SandboxError(f"{what}: not within {seconds:g} s{why}")
-        time.sleep(POLL)
 
 
 def request(path: Path, method: str, params: Sequence[object], seconds: float = 5.0) -> Any:
@@ -125,7 +102,7 @@ class Sandbox:
         self.keep = keep
         self.root = ovs_root
         self.dir = Path(os.devnull)  # until it is started
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.children = Children(self.dir)
         self._lock: int | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -163,6 +140,7 @@ class Sandbox:
             self.dir = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except OSError as error:
             raise SandboxError(f"{parent}: {error.strerror}: set TMPDIR to another directory", 2) from error
+        self.children = Children(self.dir)
         self._lock = os.open(self.dir / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._tool("ovsdb-tool", "create")
@@ -175,8 +153,8 @@ class Sandbox:
         """End whatever was started and remove the directory. Nothing happens if it was stopped before."""
         holders = [pid for tid in self.pmds().values() if is_holder(pid := tracer(tid))]
         for name in ("ovs-keepalive", "ovs-vswitchd", "ovsdb-server"):
-            if name in self._processes:
-                self._kill(name, signal.SIGTERM if name == "ovs-keepalive" else signal.SIGKILL)
+            if name in self.children:
+                self.children.kill(name, signal.SIGTERM if name == "ovs-keepalive" else signal.SIGKILL)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -199,11 +177,13 @@ class Sandbox:
     def start_ovsdb(self, *options: str) -> None:
         """Start ovsdb-server, with more options if need be, and wait until it answers."""
         self._spawn("ovsdb-server", f"--remote=punix:{self._inner}/db.sock", *options)
-        self._until("ovsdb-server", lambda: request(self.dir / "db.sock", "list_dbs", []), "ovsdb-server answers")
+        self.children.until(
+            "ovsdb-server", lambda: request(self.dir / "db.sock", "list_dbs", []), "ovsdb-server answers"
+        )
 
     def kill_ovsdb(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal, and wait for its end (not for SIGSTOP and SIGCONT)."""
-        self._kill("ovsdb-server", number)
+        self.children.kill("ovsdb-server", number)
 
     def start_vswitchd(self) -> None:
         """Start ovs-vswitchd, and wait until it answers, which is before it has its PMD threads."""
@@ -211,7 +191,7 @@ class Sandbox:
         self.transact(asked)  # its cur_cfg follows when it has configured everything: wait_for_pmds
         options = ["--enable-dummy=override", "--disable-system", f"--dummy-numa={','.join(map(str, self.numa))}"]
         self._spawn("ovs-vswitchd", f"unix:{self._inner}/db.sock", *options)
-        self._until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers")
+        self.children.until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers")
 
     def wait_for_pmds(self) -> None:
         """Wait until each PMD polls a queue and vswitchd has calmed down: a PMD that is held earlier hangs it."""
@@ -226,38 +206,44 @@ class Sandbox:
             polled = [self.appctl("dpif-netdev/pmd-rxq-show").count("queue-id:") for _ in range(ROUNDS)]
             return polled[-1] == cores == len(self.pmds())
 
-        self._until("ovs-vswitchd", calm, f"{cores} PMD threads", 30 + cores / 5)
+        self.children.until("ovs-vswitchd", calm, f"{cores} PMD threads", 30 + cores / 5)
 
     def kill_vswitchd(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal, and wait for its end (not for SIGSTOP and SIGCONT)."""
-        self._kill("ovs-vswitchd", number)
+        self.children.kill("ovs-vswitchd", number)
 
     @property
     def vswitchd_pid(self) -> int:
         """The process id of ovs-vswitchd."""
-        return self._process("ovs-vswitchd").pid
+        return self.children.process("ovs-vswitchd").pid
 
     def start_daemon(
         self, *args: str, config: Mapping[str, object] | None = None, wait: bool = True, through: Sequence[str] = ()
     ) -> int:
-        """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it answers; through: as as_user() says it."""
+        """Start `ovs-keepalive run` on this sandbox; its pid. wait: until it has looked; through: as of as_user()."""
         path = self.dir / "config.yaml"
         path.write_text(json.dumps({**DEFAULTS, "state-dir": f"{self.dir}/state", **(config or {})}))  # JSON is YAML
         argv = [*through, sys.executable, "-m", "ovs_keepalive", "run", "--config", str(path), *args]
-        pid = self._leashed("ovs-keepalive", argv, self.env)
+        pid = self.children.start("ovs-keepalive", argv, self.env)
         if wait:
             control = self.dir / f"ovs-keepalive.{pid}.ctl"
-            self._until("ovs-keepalive", lambda: request(control, "version", []), "ovs-keepalive answers")
+
+            def looked() -> bool:
+                try:
+                    return bool(request(control, "keepalive/status", []))
+                except SandboxError:  # "the daemon has just started and has not looked yet"
+                    return False
+
+            self.children.until("ovs-keepalive", looked, "ovs-keepalive has looked")
         return pid
 
     def stop_daemon(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal, and wait for its end (not for SIGSTOP and SIGCONT); its exit status."""
-        return self._kill("ovs-keepalive", number)
+        return self.children.kill("ovs-keepalive", number)
 
     def pmds(self) -> dict[str, int]:
         """Name and tid of each PMD thread."""
-        process = self._processes.get("ovs-vswitchd")
-        return pmd_threads(process.pid) if process else {}
+        return pmd_threads(self.vswitchd_pid) if "ovs-vswitchd" in self.children else {}
 
     def vsctl(self, *args: str) -> str:
         """What ovs-vsctl says."""
@@ -293,14 +279,8 @@ class Sandbox:
         """Let time pass; raise as soon as a process ends that nobody asked to end."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            self._check(*self._processes)
+            self.children.check(*self.children)
             time.sleep(POLL)
-
-    def last_words(self, name: str) -> str:
-        """The end of an error's line: what that daemon logged last."""
-        lines = (self.dir / f"{name}.log").read_text(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return f"; last words of {name}: {said[-1]}" if said else ""
 
     @property
     def _inner(self) -> Path:
@@ -347,50 +327,7 @@ class Sandbox:
     def _spawn(self, name: str, *args: str) -> None:
         """Start a daemon of OVS in the foreground, its pidfile, control socket and log where OVS puts them."""
         options = ["--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]
-        self._leashed(name, [*self._chroot, name, *args, *options], self._environment(self._inner))
-
-    def _leashed(self, name: str, argv: list[str], env: dict[str, str]) -> int:
-        """Start a child that dies with us, in a group of its own: Ctrl-C in the terminal reaches the sandbox only."""
-        if name in self._processes and self._processes[name].poll() is None:
-            raise SandboxError(f"{name}: runs already (pid {self._processes[name].pid}): end it first")
-        quiet = subprocess.DEVNULL
-        with (self.dir / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen([*leash(), *argv], env=env, stdin=quiet, stdout=log, stderr=log, process_group=0)
-        self._processes[name] = process
-        return process.pid
-
-    def _until(self, name: str, condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
-        """Wait, but no longer than that daemon runs."""
-
-        def holds() -> bool:
-            self._check(name)
-            return bool(condition())
-
-        wait(holds, what, seconds)
-
-    def _check(self, *names: str) -> None:
-        for name in names:
-            if (status := self._process(name).poll()) is not None:
-                raise SandboxError(f"{name} ended with status {status}{self.last_words(name)}")
-
-    def _process(self, name: str) -> subprocess.Popen[bytes]:
-        if name not in self._processes:
-            raise SandboxError(f"{name}: does not run in this sandbox: start it first")
-        return self._processes[name]
-
-    def _kill(self, name: str, number: int) -> int:
-        """Send a signal, and see a process through that is to end; its exit status. It is missed no more."""
-        process = self._process(name)
-        process.send_signal(number)
-        if number in (signal.SIGSTOP, signal.SIGCONT):
-            return 0
-        try:
-            status = process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            status = process.wait(10)
-        del self._processes[name]
-        return status
+        self.children.start(name, [*self._chroot, name, *args, *options], self._environment(self._inner))
 
 
 def _search_path() -> str:

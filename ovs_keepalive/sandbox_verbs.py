@@ -82,7 +82,7 @@ def _wait_until_healthy(sandbox: Sandbox, pmds: int) -> None:
     try:
         wait(healthy, f"{pmds} PMD threads ALIVE in the keepalive column", ALIVE_DEADLINE)
     except SandboxError as error:
-        raise SandboxError(f"{error}{sandbox.last_words('ovs-keepalive')}") from error
+        raise SandboxError(f"{error}{sandbox.children.last_words('ovs-keepalive')}") from error
 
 
 def _run_command(command: list[str], env: dict[str, str]) -> int:

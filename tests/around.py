@@ -125,7 +125,7 @@ class Watched:
     @property
     def is_up(self) -> bool:
         """Whether the daemon that was started still runs."""
-        return self.sandbox._process("ovs-keepalive").poll() is None and psutil.pid_exists(self.pid)
+        return self.sandbox.children.process("ovs-keepalive").poll() is None and psutil.pid_exists(self.pid)
 
     def said(self) -> list[str]:
         """All that the daemon wrote to stderr, its log, by lines."""

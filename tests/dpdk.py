@@ -52,8 +52,8 @@ class DpdkSandbox(Sandbox):
         options = ["--disable-system", "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]
         asked = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
         self.transact(asked)  # as of a plain sandbox: wait_for_pmds
-        self._leashed("ovs-vswitchd", [str(program), f"unix:{self.dir}/db.sock", *options], self.env)
-        self._until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers", 30)
+        self.children.start("ovs-vswitchd", [str(program), f"unix:{self.dir}/db.sock", *options], self.env)
+        self.children.until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers", 30)
 
 
 @contextmanager

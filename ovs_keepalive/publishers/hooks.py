@@ -146,6 +146,9 @@ class _Run:
             raise
         finally:
             os.close(theirs)
+        if os.sched_getscheduler(0) != os.SCHED_OTHER:  # SCHED_RR of the unit is for the beat alone
+            with suppress(OSError):  # a hook that is preferred is better than none
+                os.sched_setscheduler(self._process.pid, os.SCHED_OTHER, os.sched_param(0))
         try:
             self.pidfd = os.pidfd_open(self._process.pid)
         except OSError:  # a kernel before 5.3: its end is seen at the next look

@@ -43,7 +43,7 @@ def test_a_storm_of_signals_that_mean_nothing(watched: Watched) -> None:
 def test_a_storm_of_sigterm_is_one_clean_stop(watched: Watched) -> None:
     """It goes on while it stops: columns empty, pidfile and socket gone, status 0."""
     watched.start()
-    process = watched.sandbox._process("ovs-keepalive")
+    process = watched.sandbox.children.process("ovs-keepalive")
     for _ in range(10_000):
         if process.poll() is not None:
             break
