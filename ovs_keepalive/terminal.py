@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[2J"  # the other screen, without a cursor, empty
 LEAVE = "\x1b[0m\x1b[?25h\x1b[?1049l"
+ASCII = str.maketrans({"█": "#", "·": ".", "…": "~"})  # for a terminal that knows no Unicode
 USUAL = (80, 24)  # of one that does not know
 CAUGHT = (
     signal.SIGINT,
@@ -30,9 +32,10 @@ CAUGHT = (
 class Terminal:
     """Keys come one by one, unseen; signals make `wakeup` readable and wait in signals(). Main thread only."""
 
-    def __init__(self, stdin: int, stdout: int) -> None:
-        """The two descriptors, both of a terminal."""
+    def __init__(self, stdin: int, stdout: int, encoding: str) -> None:
+        """The two descriptors, both of a terminal, and the encoding that it understands."""
         self._in, self._out = stdin, stdout
+        self._encoding = encoding
         self._usual: list[Any] = []  # the modes of the terminal, as they were
         self._handlers: dict[int, Any] = {}
         self._came: list[int] = []
@@ -118,7 +121,8 @@ class Terminal:
             return
 
     def _write(self, text: str) -> None:
-        data = text.encode(errors="replace")
+        known = text if codecs.lookup(self._encoding).name == "utf-8" else text.translate(ASCII)
+        data = known.encode(self._encoding, errors="replace")
         while data:
             data = data[os.write(self._out, data) :]
 

@@ -287,7 +287,7 @@ class _Screen:
         self._ended: int | None = None
 
     def run(self) -> int:
-        with Terminal(sys.stdin.fileno(), sys.stdout.fileno()) as terminal:
+        with Terminal(sys.stdin.fileno(), sys.stdout.fileno(), sys.stdout.encoding) as terminal:
             try:
                 while self._ended is None and not self._view.over:
                     self._turn(terminal)

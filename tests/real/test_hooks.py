@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks of a real daemon: the right facts at each change, and that none of them harms it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ovs_keepalive.publishers.hooks import LONGEST
+from ovs_keepalive.sandbox import Sandbox, wait
+from tests.lab import node, stopped
+
+pytestmark = pytest.mark.real
+
+NOTE = """#!/bin/sh
+out=$(dirname "$0")/../told
+{ for name in WHO FROM TO CAUSE EVIDENCE AT SEVERITY HEALTH CORE RXQS; do
+    eval echo "$name=\\"\\$OVS_KEEPALIVE_$name\\""
+done; echo; } >>"$out"
+"""
+
+
+@pytest.fixture
+def hooks(sandbox: Sandbox) -> Path:
+    """The directory, empty; the daemon is still to be started."""
+    directory = sandbox.dir / "hooks"
+    directory.mkdir(mode=0o755)
+    sandbox.settings(enable_keepalive=True, keepalive_interval=500)
+    return directory
+
+
+def add(directory: Path, name: str, script: str, mode: int = 0o755) -> None:
+    path = directory / name
+    path.write_text(script)
+    path.chmod(mode)
+
+
+def start(sandbox: Sandbox, hooks: Path) -> int:
+    pid = sandbox.start_daemon(config={"hooks": str(hooks)})
+    wait(lambda: len(sandbox.column()) == 2 and node(sandbox)["health"] == "WELL", "two PMDs, all well", 20)
+    return pid
+
+
+def told(sandbox: Sandbox) -> list[dict[str, str]]:
+    """The facts of each run so far."""
+    path = sandbox.dir / "told"
+    runs = path.read_text().split("\n\n")[:-1] if path.exists() else []
+    return [dict(line.split("=", 1) for line in run.splitlines() if line) for run in runs]
+
+
+def history(sandbox: Sandbox) -> list[dict[str, Any]]:
+    answer: list[dict[str, Any]] = json.loads(sandbox.appctl("keepalive/history", "--json", target="ovs-keepalive"))
+    return answer
+
+
+def log(sandbox: Sandbox) -> str:
+    return (sandbox.dir / "ovs-keepalive.log").read_text()
+
+
+def test_each_change_that_matters_is_told_with_the_facts_of_the_history(sandbox: Sandbox, hooks: Path) -> None:
+    add(hooks, "note", NOTE)
+    start(sandbox, hooks)
+    name, tid = next(iter(sandbox.pmds().items()))
+    with stopped(tid):
+        wait(lambda: any(run["TO"] == "DEAD" for run in told(sandbox)), "the hook told DEAD", 10)
+    wait(lambda: told(sandbox)[-1]["TO"] == "ALIVE", "the hook told the recovery", 10)
+    runs = [run for run in told(sandbox) if run["WHO"] == name]
+    assert [run["TO"] for run in runs] == ["MISSING", "DEAD", "ALIVE"]
+    assert [run["SEVERITY"] for run in runs] == ["warning", "failure", "okay"]
+    assert [run["HEALTH"] for run in runs] == ["WARNING", "FAILURE", "WELL"]
+    assert {(run["CORE"], run["RXQS"]) for run in runs} == {("0", "p0/0")}
+    facts = [(change["from"], change["to"], change["cause"], str(change["at"])) for change in history(sandbox)
+             if change["who"] == name and change["to"] != "UNUSED" and change["from"] != "UNUSED"]  # fmt: skip
+    assert [(run["FROM"], run["TO"], run["CAUSE"], run["AT"]) for run in runs] == facts
+    assert f"{hooks}, " in node(sandbox)["daemon"]["hooks"]
+
+    before = len(told(sandbox))
+    sandbox.kill_vswitchd()
+    wait(lambda: any(run["WHO"] == "vswitchd" and run["TO"] == "GONE" for run in told(sandbox)[before:]), "GONE", 10)
+    wait(lambda: [run["TO"] for run in told(sandbox)[before:]].count("GONE") == 3, "all three", 10)
+
+
+def test_hooks_that_do_not_behave_harm_neither_the_daemon_nor_each_other(sandbox: Sandbox, hooks: Path) -> None:
+    add(hooks, "10-hangs", "#!/bin/sh\nsleep 1000 & sleep 1000\n")
+    add(hooks, "20-fails", "#!/bin/sh\nprintf 'what\\033[2J\\n' >&2; exit 3\n")
+    add(hooks, "30-floods", "#!/bin/sh\nexec timeout 1 yes\n")
+    add(hooks, "40-not-executable", "#!/bin/sh\n", 0o644)
+    add(hooks, "50-anybodys", f"#!/bin/sh\ntouch {sandbox.dir}/wrong\n", 0o777)
+    add(hooks, "60-no-interpreter", "#!/no/such/shell\n")
+    add(hooks, "70-removes", f"#!/bin/sh\nrm -f {hooks}/80-removed\n")
+    add(hooks, "80-removed", "#!/bin/sh\n")
+    add(hooks, "90-note", NOTE)
+    pid = start(sandbox, hooks)
+    began, slowest = time.monotonic(), 0.0
+    while not told(sandbox):  # GONE -> RUNNING of vswitchd is the first change
+        asked = time.monotonic()
+        assert asked - began < LONGEST + 15, log(sandbox)
+        node(sandbox)
+        slowest = max(slowest, time.monotonic() - asked)
+        sandbox.linger(0.05)
+    print(f"slowest answer while hooks ran: {slowest * 1000:.0f} ms")
+    assert slowest < 1.0
+    said = log(sandbox)
+    for words in (
+        f"hook 10-hangs: took more than {LONGEST:g} s: killed, for vswitchd GONE -> ",
+        "hook 20-fails: what [2J",
+        "hook 20-fails: ended with status 3",
+        "hook 30-floods: (more than 4096 bytes: the rest is dropped)",
+        f"{hooks}/40-not-executable: not executable for this user: chmod +x: not run",
+        f"{hooks}/50-anybodys: others may write to it (mode 0777): chmod go-w: not run",
+        "hook 60-no-interpreter: could not be started: No such file or directory",
+        "hook 80-removed: could not be started: No such file or directory",
+    ):
+        assert words in said, words
+    assert not (sandbox.dir / "wrong").exists()
+    assert len(said) < 100_000, "the flood is bounded"
+    assert "sleep" not in [child.name() for child in psutil.Process(pid).children(recursive=True)]
+
+
+def test_a_reload_begins_and_ends_it_and_a_stop_waits_for_no_hook_for_long(sandbox: Sandbox, hooks: Path) -> None:
+    add(hooks, "hangs", "#!/bin/sh\nexec sleep 1000\n")
+    pid = sandbox.start_daemon()
+    wait(lambda: len(sandbox.column()) == 2 and node(sandbox)["health"] == "WELL", "two PMDs, all well", 20)
+    assert node(sandbox)["daemon"]["hooks"] == "none"
+    config = sandbox.dir / "config.yaml"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "hooks": str(hooks)}))
+    psutil.Process(pid).send_signal(signal.SIGHUP)
+    wait(lambda: node(sandbox)["daemon"]["hooks"].startswith(str(hooks)), "the reload", 5)
+    _, tid = next(iter(sandbox.pmds().items()))
+    with stopped(tid):
+        [hook] = wait(lambda: [c for c in psutil.Process(pid).children() if c.name() == "sleep"], "the hook", 10)
+        began = time.monotonic()
+        assert sandbox.stop_daemon() == 0
+        assert 1.5 < time.monotonic() - began < 6
+    assert not hook.is_running()
+    assert "hook hangs: killed, since the daemon ends" in log(sandbox)
