@@ -39,17 +39,23 @@ class Screen:
         self._socket = sandbox.dir / "tmux"
         self._size = (columns, lines)
         usual = {name: value for name, value in sandbox.env.items() if name not in ("TMUX", "NO_COLOR", "COLUMNS")}
-        self._env = {**usual, "LC_ALL": "C.UTF-8", "PS1": "$ ", "ENV": ""}
+        self._env = {**usual, "LC_ALL": "C.UTF-8", "ENV": ""}
         self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         argv = [*leash(), "tmux", "-D", "-S", str(self._socket), "-f", os.devnull]
         quiet = subprocess.DEVNULL
         self._server = subprocess.Popen(argv, env=self._env, stdin=quiet, stdout=quiet, stderr=quiet)
-        wait(self._socket.is_socket, "tmux listens", 10)
-        columns, lines = map(str, self._size)
-        self._tmux("new-session", "-d", "-x", columns, "-y", lines, "sh")
-        wait(lambda: self.text().startswith("$"), "a shell in the terminal", 10)
+        try:
+            wait(self._socket.is_socket, "tmux listens", 10)
+            columns, lines = map(str, self._size)
+            self._tmux("new-session", "-d", "-x", columns, "-y", lines, "sh")
+            wait(lambda: self.text().startswith(("$", "#")), "a shell in the terminal", 10)
+            self.run("PS1='$ '; clear")
+            wait(lambda: self.text().strip() == "$", "its prompt", 10)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -34,7 +34,7 @@ log = ovs.vlog.Vlog("hooks")
 LONGEST = 10.0  # seconds that a hook may take
 QUEUE = 100  # changes that wait; of more the oldest are dropped
 FAREWELL = 2.0  # seconds that a clean stop waits for the hook that runs
-PRINTED = 4096  # bytes of what a hook prints that go to the log; the rest is read and dropped …
+PRINTED = 1500  # bytes of what a hook prints that go to the log; the rest is read and dropped …
 LOOK = 0.1  # … so often, 64 KB each time: one that prints without end is slowed down, the main loop is not (seconds)
 PIPE = 1 << 16  # bytes
 LONGEST_FACT = 2000  # characters
@@ -188,10 +188,10 @@ class _Run:
         return self._process.wait()
 
     @property
-    def printed(self) -> list[str]:
-        """The lines that it printed."""
-        lines = self._text.decode(errors="replace").splitlines()
-        return [*lines, f"(more than {PRINTED} bytes: the rest is dropped)"] if self._more else lines
+    def printed(self) -> str:
+        """What it printed, in one line; "" for nothing."""
+        said = " | ".join(self._text.decode(errors="replace").split("\n")).strip(" |")
+        return f"printed more than {PRINTED} bytes, at first: {said}" if self._more else said
 
 
 class Hooks:
@@ -304,8 +304,8 @@ class Hooks:
         status = run.finish()
         self._running = None
         name = f"hook {run.name}"
-        for line in run.printed:
-            self._say(f"printed {run.name}", f"{name}: {one_line(line)}", now, bad=False)
+        if run.printed:
+            self._say(f"printed {run.name}", f"{name}: {one_line(run.printed)}", now, bad=False)
         if run.killed or status:
             self._failed += 1
             took = f"took more than {LONGEST:g} s: killed"

@@ -59,7 +59,7 @@ def test_a_held_pmd_is_seen_and_the_keys_are_obeyed(watched: Sandbox) -> None:
             lines = screen.lines()
             assert lines[0].startswith(f" FAILURE  {held} DEAD (traced); PMDs: 3 ")
             assert lines[5].startswith(f"> {held}"), "worst first"
-            assert "p2/0" in lines[5]
+            assert re.search(r" p\d/0$", lines[5]), "its port and queue"
             assert f"{held}: traced: state t, held by" in screen.text()
             assert re.search(rf"{held}  (MISSING|ALIVE|SLEEP) -> DEAD  traced: ", screen.text())
             assert re.search(r"\x1b\[[0-9;]*41m", screen.colours()), "a red word"
