@@ -21,6 +21,7 @@ CAUSES = 3  # lines
 BLIND = 2  # lines
 DAY = 11  # characters of a time stamp before its time of day
 
+UNKNOWN = " UNKNOWN "
 ENABLE = "Keepalive is disabled. To enable: ovs-vsctl set Open_vSwitch . other_config:enable-keepalive=true"
 HELP = """\
 s         sort: worst first, by core, by busy share
@@ -47,7 +48,7 @@ Line = tuple[Part, ...]
 
 def draw(node: Node | None, view: View, width: int, height: int, *, stale: str = "", explained: str = "") -> list[Line]:
     """Exactly `height` lines. stale: why what is known is old, "" if it is new; explained: the answer to explain."""
-    head = _head(node, stale)
+    head = _head(node, stale, width)
     foot = _foot(node, view, stale)
     room = height - len(head) - 2
     middle: list[Line]
@@ -89,15 +90,13 @@ def bar(age_ms: float | None, interval_ms: float) -> str:
     return "█" * cells + "·" * (BAR - cells)
 
 
-def _head(node: Node | None, stale: str) -> list[Line]:
+def _head(node: Node | None, stale: str, width: int) -> list[Line]:
     if node is None:
-        return [(Part(" UNKNOWN ", "UNKNOWN"), Part(f" {one_line(stale)}"))]
+        return _unknown(stale, width)
     vswitchd = node.vswitchd
-    first: Line
+    first: list[Line] = [(Part(f" {one_line(node.health)} ", node.health), Part(f" {one_line(node.summary)}"))]
     if stale:
-        first = (Part(" UNKNOWN ", "UNKNOWN"), Part(f" {one_line(stale)}"))
-    else:
-        first = (Part(f" {one_line(node.health)} ", node.health), Part(f" {one_line(node.summary)}"))
+        first = _unknown(stale, width)
     words = f"vswitchd {vswitchd.state}" + (f" (pid {vswitchd.pid})" if vswitchd.pid else "")
     if vswitchd.silent_ms:
         words += f", silent for {vswitchd.silent_ms / 1000:.0f} s"
@@ -114,7 +113,13 @@ def _head(node: Node | None, stale: str) -> list[Line]:
     if len(node.blind) > BLIND:
         said[-1] += f" (and {len(node.blind) - BLIND} more: keepalive/status)"
     alarmed = "MISSING" if (node.blind or vswitchd.warnings) and not stale else "old"
-    return [first, (second,), *((Part(one_line(line), alarmed),) for line in said)]
+    return [*first, (second,), *((Part(one_line(line), alarmed),) for line in said)]
+
+
+def _unknown(stale: str, width: int) -> list[Line]:
+    """Why nothing is known, to its end: that is where the cure stands."""
+    first, *rest = textwrap.wrap(one_line(stale), max(20, width - len(UNKNOWN) - 2)) or [""]
+    return [(Part(UNKNOWN, "UNKNOWN"), Part(f" {first}")), *((Part(f"{'':{len(UNKNOWN)}} {line}"),) for line in rest)]
 
 
 def _foot(node: Node | None, view: View, stale: str) -> Line:

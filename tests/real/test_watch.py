@@ -144,7 +144,9 @@ def test_what_is_old_is_never_shown_as_new_and_a_restarted_daemon_is_followed(wa
             watched.stop_daemon(signal.SIGCONT)
         screen.until(lambda text: text.startswith(" WELL"), "it answers again", 10)
         assert watched.stop_daemon() == 0
-        screen.until(lambda text: "start ovs-keepalive run, or set OVS_RUNDIR" in text, "it has ended", 5)
+        screen.until(
+            lambda text: "start ovs-keepalive run, or set OVS_RUNDIR" in " ".join(text.split()), "it has ended", 5
+        )
         watched.start_daemon()
         screen.until(lambda text: text.startswith(" WELL") and row(text, name), "the new one", 20)
         watched.stop_daemon()

@@ -100,6 +100,13 @@ def test_before_the_first_answer_it_says_what_it_waits_for() -> None:
     )
 
 
+def test_a_long_reason_is_there_to_its_end_where_the_cure_stands() -> None:
+    reason = "no answer from the daemon for 5 s: " + "/a/long/path " * 10 + "start ovs-keepalive run, or set OVS_RUNDIR"
+    for of in (None, four()):
+        lines = drawn(of, width=60, stale=reason)
+        assert " ".join(" ".join(lines).split()).startswith(f"UNKNOWN {reason}")
+
+
 def test_a_hung_vswitchd_and_what_is_blind_are_told() -> None:
     hung = running(state=VswitchdState.HUNG, silent=12.0, witness="blocked 4000 ms", culprit="pmd-c02/id:8")
     lines = drawn(four(vswitchd=hung, blind=("rxqs: refused", "log: hidden", "more: x")))
