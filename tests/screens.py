@@ -122,7 +122,7 @@ def _capture() -> str:
         name, tid = list(sandbox.pmds().items())[2]
         with Screen(sandbox, 98, 19) as screen:
             screen.run(WATCH)
-            screen.until(lambda text: text.startswith(" WELL"), "the node is well", 20)
+            screen.until(lambda text: text.startswith(" WELL"), "the node is well", 60)
             with Hold(tid):
                 return screen.until(
                     lambda text: text if f"{name}: traced" in text and "█████" in text else None, "DEAD"

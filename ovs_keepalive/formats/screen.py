@@ -118,7 +118,7 @@ def _head(node: Node | None, stale: str, width: int) -> list[Line]:
 
 def _unknown(stale: str, width: int) -> list[Line]:
     """Why nothing is known, to its end: that is where the cure stands."""
-    first, *rest = textwrap.wrap(one_line(stale), max(20, width - len(UNKNOWN) - 2)) or [""]
+    first, *rest = textwrap.wrap(one_line(stale), max(20, width - len(UNKNOWN) - 2), break_on_hyphens=False) or [""]
     return [(Part(UNKNOWN, "UNKNOWN"), Part(f" {first}")), *((Part(f"{'':{len(UNKNOWN)}} {line}"),) for line in rest)]
 
 
