@@ -129,6 +129,8 @@ class BlackBox:
                     [sys.executable, "-m", "ovs_keepalive.collector"], stdin=handed, stdout=self._said,
                     stderr=self._said, process_group=0,
                 )  # fmt: skip
+            if os.sched_getscheduler(0) != os.SCHED_OTHER:  # SCHED_RR of the unit is for the beat alone
+                os.sched_setscheduler(self._child.pid, os.SCHED_OTHER, os.sched_param(0))
             os.setpriority(os.PRIO_PROCESS, self._child.pid, NICE)
         except OSError as error:
             log.warn(f"no incident recorded: the collector did not start: {error.strerror}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from ovs_keepalive.beat import LATE
 from ovs_keepalive.ptrace import PTRACE_DETACH, HoldError, ptrace, seize
 from ovs_keepalive.sandbox import Sandbox
+from tests import realtime
 from tests.conftest import cannot
 
 T = TypeVar("T")
@@ -66,11 +68,14 @@ class Ticker(Background):
 
     def __init__(self) -> None:
         super().__init__()
+        self._preferred = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR  # as whoever asks it
         self.worst = 0.0
         self.lost = 0.0  # in sum, as the daemon adds it up for its beat
 
     def run(self) -> None:
         """Sleep, and look at the clock."""
+        if self._preferred:
+            realtime.prefer([threading.get_native_id()])
         while not self.over.is_set():
             planned = time.monotonic() + TICK
             time.sleep(TICK)
@@ -92,6 +97,7 @@ def wait_for_calm(seconds: float) -> None:
 def undisturbed(sandbox: Sandbox, run: Callable[[], T], tries: int = 12) -> T:
     """The result of a run in which neither the daemon nor this process lost CPU. Void runs are printed."""
     for attempt in range(1, tries + 1):
+        realtime.prefer_watchers(sandbox)
         before = own_blind(sandbox)
         with Ticker() as ticker:
             result = run()

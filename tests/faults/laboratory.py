@@ -20,6 +20,7 @@ from ovs_keepalive.core.model import BAD
 from ovs_keepalive.formats import column
 from ovs_keepalive.ptrace import as_user
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
+from tests import realtime
 from tests.conftest import cannot
 from tests.lab import LOST, Injected, Ticker, own_blind, wait_for_calm
 from tests.subscriber import Subscriber, Told
@@ -90,6 +91,7 @@ class Laboratory:
         self.sandbox.settings(keepalive_interval=interval_ms)
         wait(lambda: f"interval={interval_ms};" in self.last.detail["daemon"], "the new interval", 10)
         wait(self._is_well, "all well", 10)
+        realtime.prefer_watchers(self.sandbox)
         self.interval = interval_ms / 1000
 
     @property
