@@ -12,7 +12,7 @@ const BARS = { A: [[9, 3]], S: [[9, 3]], U: [[10, 1]], M: [[6, 6]], D: [[0, 12]]
 const SVG = "http://www.w3.org/2000/svg";
 
 const rows = new Map(); // by thread: what is made once is filled again, so that focus and selection stay
-let unfolded = null; // whether the well PMDs are to be seen, once a person has said so
+let unfolded = false; // whether a person wants to see the well PMDs, however many
 let strip = { end: 0, step: 5000, cells: new Map() };
 
 // --- the strip ---------------------------------------------------------------------------------------
@@ -131,9 +131,13 @@ export function drawTable() {
   const { pmds, at } = view.node;
   const ills = pmds.filter(isIll).sort((one, other) => rank(one) - rank(other) || one.core - other.core);
   const wells = pmds.filter((pmd) => !isIll(pmd));
-  const shown = wells.length <= FEW || unfolded === true;
+  const hadTrouble = (pmd) => /[MDG]/.test(strip.cells.get(pmd.name) || "");
+  const some = wells.filter(hadTrouble);
+  const lately = some.length > FEW ? [] : some; // these are not folded, unless all were
+  const calm = wells.filter((pmd) => !lately.includes(pmd));
+  const shown = calm.length <= FEW || unfolded;
   const used = new Map();
-  const draw = (some) => some.map((pmd) => {
+  const draw = (these) => these.map((pmd) => {
     const key = `${pmd.tid} ${pmd.name}`;
     const row = rows.get(key) || newRow();
     used.set(key, row);
@@ -141,12 +145,12 @@ export function drawTable() {
     return row;
   });
   place($("ill-rows"), draw(ills));
-  place($("well-rows"), shown ? draw(wells) : []); // what nobody sees is not drawn
+  place($("well-rows"), draw([...lately, ...(shown ? calm : [])])); // what nobody sees is not drawn
   rows.clear();
   for (const [key, row] of used) rows.set(key, row);
-  $("fold").hidden = wells.length <= FEW;
+  $("fold").hidden = calm.length <= FEW;
   attributes($("fold"), { "aria-expanded": String(shown) });
-  say($("fold"), `${shown ? "Hide" : "Show"} ${wells.length} PMD threads that are well`);
+  say($("fold"), `${shown ? "Hide" : "Show"} ${calm.length} PMD threads that are well`);
   $("as-of").replaceChildren(...(pmds.length ? ["As of ", clock(at), "."] : ["There are no PMD threads."]));
 }
 
@@ -155,6 +159,6 @@ export function tickTable() {
 }
 
 export function toggle() {
-  unfolded = unfolded !== true;
+  unfolded = !unfolded;
   drawTable();
 }

@@ -6,6 +6,7 @@ import { $, age, clock, fill, listed, make, plain, say, span, ticking, view } fr
 const STALE_MS = 5000; // a document older than that is no news …
 const POLL_STALE_MS = 9000; // … or than that, where the page has to ask for each one
 const CARDS = 8;
+const OWN = ["ovsdb", "lock", "columns"]; // who of the transitions is of the daemon's database, not of the node
 
 const BAD = ["GONE", "DEAD", "MISSING"]; // worst first
 const SIGNS = { WELL: "✓", WARNING: "!", FAILURE: "✕", RESTARTING: "↻", DISABLED: "–" };
@@ -61,6 +62,9 @@ export function drawWord() {
   document.body.classList.toggle("stale", stale);
   say($("sign"), SIGNS[word] || "?");
   say($("word"), word);
+  // For who hears the page: only what is bad, for a PMD that falls asleep and wakes up is no news.
+  const bad = stale ? [] : node.pmds.filter(isBad).map((pmd) => `${pmd.name} ${pmd.state}`);
+  say($("spoken"), listed(bad));
   say($("summary"), stale && node !== null ? `Last known: ${node.health}. ${summary}` : summary);
   $("glance").className = stale ? "UNKNOWN" : word;
   say($("link"), link(stale));
@@ -85,7 +89,8 @@ function begin() {
   const ills = pmds.filter(isIll).map(begun);
   if (vswitchd.state !== "RUNNING") ills.push(vswitchd.since);
   if (ills.length) return Math.min(...ills);
-  return transitions.length ? transitions[transitions.length - 1].at : vswitchd.since;
+  const last = transitions.filter(({ who }) => !OWN.includes(who)).pop();
+  return last === undefined ? vswitchd.since : last.at;
 }
 
 export function drawVerdict() {
