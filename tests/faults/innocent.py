@@ -232,7 +232,7 @@ class Field:
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(self.sandbox.dir), *([before] if before else [])])
         try:
-            self.sandbox.start_daemon(config={"max-main-share": 50})
+            self.sandbox.start_daemon(config={"max-main-share": 50, "web-listen": "127.0.0.1:0"})
         finally:
             del os.environ["PYTHONPATH"]
             if before is not None:
