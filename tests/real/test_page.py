@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovs_keepalive.sandbox import Sandbox, wait
+from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from tests.around import Watched
 from tests.browser import Browser, missing
 from tests.conftest import cannot
@@ -40,7 +40,10 @@ def address() -> str:
 
 def shown(browser: Browser, word: str, seconds: float = 10.0) -> float:
     """When the page said this word first, as far as a look at it every few ms can tell."""
-    wait(lambda: browser.word == word, f"the word {word}", seconds)
+    try:
+        wait(lambda: browser.word == word, f"the word {word}", seconds)
+    except SandboxError as error:
+        pytest.fail(f"{error}; the page says: {browser.text('header, #glance, #ills')}; {browser.complaints()}")
     return time.monotonic()
 
 

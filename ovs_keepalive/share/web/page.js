@@ -112,7 +112,7 @@ function news(text) {
     Object.assign(view, { node: null, born: null }); // nothing of it may be taken for true
     lost(`The daemon's answer cannot be shown: ${error.message}.`);
   }
-  if (stripDue && view.node !== null && since(stripAsked) > STRIP_RETRY_MS) fetchStrip();
+  if (stripDue && view.node !== null && performance.now() - stripAsked > STRIP_RETRY_MS) fetchStrip();
 }
 
 function lost(why) {
@@ -128,7 +128,7 @@ async function ask(path) {
 
 async function fetchStrip() {
   stripDue = false;
-  stripAsked = instant();
+  stripAsked = performance.now();
   try {
     takeStrip(await (await ask("api/strip.json")).json());
     keepStrip();
