@@ -14,10 +14,10 @@ from ovs_keepalive.ptrace import Hold
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests.browser import Browser, missing
 
-SHOTS = {1280: ("light", "#vswitchd"), 390: ("dark", "#ill-rows")}  # CSS pixels: scheme, and how far down it shows
+SHOTS = {1280: ("light", "#pmds"), 390: ("dark", "#ill-rows")}  # CSS pixels: scheme, and how far down it shows
 PMDS = 4
 INTERVAL = 5000  # ms; a PMD is DEAD from one to three intervals on, which has to last for two pictures
-PAST = 25.0  # seconds of a well node in the strips
+PAST = 15.0  # seconds of a well node in the strips
 HELD = 9.0  # seconds for which the first one is held
 MOST = 150_000  # bytes of a picture: it is in the repository for good
 
@@ -29,7 +29,7 @@ def main() -> None:
         sys.exit(reason)
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
-    with Sandbox(pmds=PMDS, max_sleep=0) as sandbox, Browser() as browser:
+    with Sandbox(pmds=PMDS) as sandbox, Browser() as browser:
         address = _free_address()
         sandbox.settings(enable_keepalive=True, keepalive_interval=INTERVAL)
         sandbox.start_daemon(config={"web-listen": address})

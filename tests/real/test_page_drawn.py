@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -199,6 +200,18 @@ def test_of_a_port_that_others_serve_too_only_the_rxq_suffers(browser: Browser, 
     until(browser, "FAILURE")
     expected = "Ports: vhu1 (rxq vhu1/0 of it), p9. Nothing of these ports and rxqs is forwarded."
     assert browser.text(".card .ports") == expected
+
+
+def test_the_word_is_since_the_failure_not_since_an_older_warning(browser: Browser, node: Node) -> None:
+    old = Moment(0.0, moment().wall_ms - 3_600_000)
+    starved = made(1, since=old, cause=Cause.STARVED, cause_since=old, witness="runs 5% and waits 95% of the time")
+    node.show(pmds=[held(0), starved])
+    browser.open(node.url)
+    until(browser, "FAILURE")
+    assert re.search(r", for \d+ s$", browser.text("#since"))
+    node.show(pmds=[made(0), starved])
+    until(browser, "WARNING")
+    assert re.search(r", for 6\d min \d+ s$", browser.text("#since"))
 
 
 def test_pmds_that_went_with_their_process_are_one_fact(browser: Browser, node: Node) -> None:

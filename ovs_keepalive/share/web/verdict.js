@@ -37,6 +37,7 @@ const VSWITCHD = {
 };
 
 const isBad = (pmd) => BAD.includes(pmd.state);
+const isFailed = (pmd) => pmd.state === "DEAD" || pmd.state === "GONE";
 const begun = (pmd) => (pmd.cause === "none" ? pmd.since : Math.min(pmd.since, pmd.cause_since));
 const port = (rxq) => rxq.slice(0, rxq.lastIndexOf("/"));
 
@@ -83,11 +84,12 @@ function link(stale) {
   return view.polling ? `Asked every 5 s, for there are too many live viewers. ${old}` : `Live. ${old}`;
 }
 
-/** Since when the node is as it is: the oldest of what is wrong, or the last change if nothing is. */
+/** Since when the node is as it is: the oldest failure, else the oldest of what is wrong, else the last change. */
 function begin() {
   const { pmds, transitions, vswitchd } = view.node;
-  const ills = pmds.filter(isIll).map(begun);
+  const ills = pmds.filter(isFailed).map(begun);
   if (vswitchd.state !== "RUNNING") ills.push(vswitchd.since);
+  if (!ills.length) ills.push(...pmds.filter(isIll).map(begun));
   if (ills.length) return Math.min(...ills);
   const last = transitions.filter(({ who }) => !OWN.includes(who)).pop();
   return last === undefined ? vswitchd.since : last.at;
@@ -151,7 +153,7 @@ function vswitchdCard({ state, since, witness, culprit }) {
 
 function pmdCard(pmds) {
   const [pmd] = pmds;
-  const health = pmd.state === "DEAD" || pmd.state === "GONE" ? "FAILURE" : "WARNING";
+  const health = isFailed(pmd) ? "FAILURE" : "WARNING";
   const names = pmds.length > 1 ? `${pmds.length} PMDs (${listed(pmds.map((one) => one.name))})`
     : `${pmd.name} on core ${pmd.core}`;
   const lines = [make("p", "why", why(pmd)), seen(pmd.witness), make("p", "ports", suffering(pmds, health))];
