@@ -2,7 +2,7 @@
 // The table of PMD threads, worst first, and of each the strip of the last 10 minutes.
 
 import { $, attributes, clock, make, plain, say, since, span, view } from "./text.js";
-import { isIll, isUnverified, rank } from "./verdict.js";
+import { isBad, isIll, isUnverified, rank } from "./verdict.js";
 
 const FEW = 16; // well PMDs that are shown without being asked for
 const CELLS = 120; // of a strip
@@ -86,6 +86,7 @@ function newRow() {
   return row;
 }
 
+const NOTHING = { rate: null, busy: null, idle: null, sleep: null };
 const percent = (part) => (part === null ? "-" : `${Math.round(part * 100)} %`);
 
 function fillRow(row, pmd) {
@@ -98,9 +99,10 @@ function fillRow(row, pmd) {
   say(row.core, pmd.core);
   say(row.numa, pmd.numa === null ? "-" : pmd.numa);
   say(row.rxqs, pmd.rxqs === null ? "not told" : pmd.rxqs.map((rxq) => plain(rxq, 100)).join(" ") || "-");
-  const { rate, busy, idle, sleep } = pmd.shares || { rate: null, busy: null, idle: null, sleep: null };
+  // What it did before it stalled is not what it does.
+  const { rate, busy, idle, sleep } = (!isBad(pmd) && pmd.shares) || NOTHING;
   say(row.rate, rate === null ? "-" : Math.round(rate).toLocaleString("en"));
-  say(row.shares, busy === null ? "not known yet" : `${percent(busy)} / ${percent(idle)} / ${percent(sleep)}`);
+  say(row.shares, busy === null ? "-" : `${percent(busy)} / ${percent(idle)} / ${percent(sleep)}`);
   // The iterations in which it slept are some of the idle ones.
   const asleep = Math.min(sleep || 0, 1 - (busy || 0));
   const parts = [busy || 0, asleep, 1 - (busy || 0) - asleep];

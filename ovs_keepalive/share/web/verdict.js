@@ -36,7 +36,7 @@ const VSWITCHD = {
   "CRASH-LOOP": "it crashes again and again. Find out why before it is started again: its log, its core dumps.",
 };
 
-const isBad = (pmd) => BAD.includes(pmd.state);
+export const isBad = (pmd) => BAD.includes(pmd.state);
 const isFailed = (pmd) => pmd.state === "DEAD" || pmd.state === "GONE";
 const begun = (pmd) => (pmd.cause === "none" ? pmd.since : Math.min(pmd.since, pmd.cause_since));
 const port = (rxq) => rxq.slice(0, rxq.lastIndexOf("/"));
