@@ -17,6 +17,7 @@ from ovs_keepalive.core.model import (
     CloseLook,
     Ended,
     LogEvent,
+    LookCounts,
     Looks,
     MainLook,
     Moment,
@@ -526,5 +527,6 @@ def snapshot(pmds: Iterable[Pmd] = (), **fields: Any) -> Snapshot:
         "latest": 0.0,
         "looks": 10,
         "looks_failed": 0,
+        "counts": LookCounts(),
     }
     return Snapshot(**{**values, **fields})

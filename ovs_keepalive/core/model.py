@@ -286,6 +286,7 @@ class Vswitchd(NamedTuple):
     crashes: tuple[Moment, ...] = ()  # of this process and those before it, that still count
     looping: Moment | None = None  # since when it is a crash loop
     alive_at: float = 0.0  # monotonic; when it was last seen alive without one of its PMD threads
+    first_at: float = 0.0  # monotonic; when the first of its PMDs could have taken the place of an earlier process's
 
 
 class Other(NamedTuple):
@@ -311,6 +312,15 @@ class Transition(NamedTuple):
     new: str
     cause: str
     evidence: str
+
+
+class LookCounts(NamedTuple):
+    """What came of the looks since the daemon began. Those at the control socket that failed are looks_failed."""
+
+    proc: int = 0  # at the threads, in /proc
+    proc_failed: int = 0
+    answers: tuple[int, ...] = ()  # of the control socket, by how long they took (tally.BOUNDS; the last: longer still)
+    answer_seconds: float = 0.0  # how long they took, in sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +353,7 @@ class Snapshot:
     latest: float  # seconds; by how much the latest of its looks came late
     looks: int
     looks_failed: int
+    counts: LookCounts
     event_witness: str = ""  # to which threads it listens, and why not to others
 
     @property

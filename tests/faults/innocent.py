@@ -232,7 +232,7 @@ class Field:
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(self.sandbox.dir), *([before] if before else [])])
         try:
-            self.sandbox.start_daemon(config={"max-main-share": 50})
+            self.sandbox.start_daemon(config={"max-main-share": 50, "web-listen": "127.0.0.1:0"})
         finally:
             del os.environ["PYTHONPATH"]
             if before is not None:
@@ -393,14 +393,14 @@ def _(field: Field) -> None:
 @kind("main held for 2 … 3 s")
 def _(field: Field) -> None:
     with stopped(field.sandbox.vswitchd_pid):
-        field.at_any_phase(2.0, 3.0)
+        field.while_no_pmd_waits_for_main(field.rng.uniform(2.0, 3.0))
 
 
 @kind("main held, then a port added")
 def _(field: Field) -> None:
     with stopped(field.sandbox.vswitchd_pid):
         field.sandbox.vsctl("--no-wait", *field.port("extra"))
-        field.at_any_phase(1.0, 3.0)
+        field.while_no_pmd_waits_for_main(field.rng.uniform(1.0, 3.0))
     field.obey()
     field.sandbox.vsctl("del-port", "br0", "extra")
 

@@ -11,6 +11,7 @@ from 30 minutes on), or descriptors or threads did not come back to what they we
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import random
@@ -20,15 +21,17 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import psutil
 
 from ovs_keepalive.sandbox import Sandbox, SandboxError, missing, wait
 from tests.faults import innocent
 from tests.faults.innocent import Field, Tally, happen
-from tests.lab import Background, stopped
+from tests.lab import Background, node, stopped
 
 WARM_UP = 0.2  # part of the time in which memory may still grow
 LEAST = 30.0  # minutes from which on a slope can be told from noise
@@ -49,6 +52,7 @@ QUESTIONS = (
     ("no/such-command", "a", "b"),
     ("keepalive/history", "many"),
 )
+PAGES = ("/", "/healthz", "/metrics", "/api/node.json", "/api/strip.json", "/nothing")
 
 
 class Sample(NamedTuple):
@@ -63,18 +67,28 @@ class Sample(NamedTuple):
 
 
 class Storm(Background):
-    """So many small events a second: questions, nonsense, reloads, settings, statistics cleared."""
+    """So many small events a second: questions, nonsense, reloads, settings, statistics cleared, pages, viewers."""
 
     def __init__(self, sandbox: Sandbox, pid: int, rate: float, rng: random.Random) -> None:
         super().__init__()
         self.events = self.failed = 0
         self._sandbox, self._pid, self._pause, self._rng = sandbox, pid, 1.0 / rate, rng
         self._control = sandbox.dir / f"ovs-keepalive.{pid}.ctl"
+        url = urlsplit(node(sandbox)["daemon"]["web"].partition(",")[0])
+        self._web = str(url.hostname), int(url.port or 0)
 
     def run(self) -> None:
         """One event after the other, at the times that are due."""
         due = time.monotonic()
-        kinds = (self._ask,) * 6 + (self._clear, self._set, self._reload, self._babble, self._leave)
+        kinds = (self._ask,) * 6 + (
+            self._clear,
+            self._set,
+            self._reload,
+            self._babble,
+            self._leave,
+            self._browse,
+            self._view,
+        )
         while not self.over.is_set():
             try:
                 self._rng.choice(kinds)()
@@ -108,6 +122,16 @@ class Storm(Background):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self._control))
             connection.sendall(json.dumps({"id": 0, "method": "keepalive/status", "params": []}).encode())
+
+    def _browse(self) -> None:
+        with closing(http.client.HTTPConnection(*self._web, timeout=5)) as connection:
+            connection.request("GET", self._rng.choice(PAGES))
+            connection.getresponse().read()
+
+    def _view(self) -> None:
+        with socket.create_connection(self._web, 5) as viewer:
+            viewer.sendall(b"GET /api/events HTTP/1.1\r\n\r\n")
+            viewer.recv(self._rng.randrange(1, 10000))
 
 
 class Meter(Background):
@@ -204,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(reason, file=sys.stderr)
         return 3
     print(f"seed {options.seed}", flush=True)
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # as the unit has it
     return soak(options.minutes, options.rate, random.Random(options.seed))  # noqa: S311
 
 
