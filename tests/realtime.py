@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU first for what is measured with, and for what is measured: as on a host of Open vSwitch, where PMD threads have cores
-of their own and the daemon's unit may ask for SCHED_RR. Then other work on this machine makes no PMD look starved, and few
-runs void.
+"""CPU first for what is measured with, and for what is measured: as on a host of Open vSwitch, where PMD threads have
+cores of their own and the daemon's unit may ask for SCHED_RR. Then other work on this machine makes no PMD look
+starved, and few runs void.
 
 Where that is not allowed all stays as it is; more runs are void then.
 """
@@ -28,7 +28,7 @@ def prefer(tids: Iterable[int], priority: int = WATCHERS) -> None:
 
 
 def prefer_all(sandbox: Sandbox, pmds: bool = True) -> None:
-    """All who watch in this sandbox, whoever runs the test, and its vswitchd. To be said again when one was started anew.
+    """All who watch in this sandbox, whoever runs the test, and vswitchd. To be said again when one was started anew.
 
     pmds: its PMD threads, too. One that is to be starved has to stay as it is: a quota holds no SCHED_RR.
     """
