@@ -76,7 +76,8 @@ def show(sizes: Sequence[int], warm_up: float) -> None:
             percent(scraped.late[0]),
             f"{scraped.latest * 1000:.0f} ms",
         ])  # fmt: skip
-    print(table([*head, "latest look"], rows))
+        print(f"measured: {pmds} PMDs, {scraped.cpu * 1000:.1f} ms of CPU a scrape")
+    print(f"\n{table([*head, 'latest look'], rows)}")
 
 
 def _in_process(pmds: int) -> list[list[str]]:
