@@ -81,7 +81,12 @@ def command_line() -> argparse.ArgumentParser:
     run.set_defaults(verb=_run)
 
     show = verbs.add_parser("show", parents=[common], help="health at a glance")
-    show.add_argument("--json", action="store_true", help="the node document")
+    show.add_argument(
+        "--watch", action="store_true", help="go on, on one screen, or a line a change without a terminal"
+    )
+    show.add_argument(
+        "--json", action="store_true", help="the node document; with --watch one in a line at each change"
+    )
     show.set_defaults(verb=_show)
 
     schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
@@ -261,6 +266,10 @@ def _open_log(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> int:
     load(options.config)
+    if options.watch:
+        from ovs_keepalive import watch
+
+        return watch.run(options.json)
     from ovs_keepalive.formats import document, tables
 
     node = ask_daemon("keepalive/status", "--json")

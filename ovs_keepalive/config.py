@@ -138,6 +138,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     state_dir: Annotated[str, _key("Directory of the black-box records, and of what a new start has to know.")] = (
         "/var/lib/ovs-keepalive"
     )
+    hooks: Annotated[
+        str,
+        _key(
+            "Directory of programs that are run when a state changes, with the facts in their environment "
+            "(docs/monitoring.md). Empty: none.",
+            live=True,
+            kind='an absolute path, or ""',
+            pattern=r"^(/.*)?$",
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Invalid, Options, load, merged
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.memory import Memory
-from ovs_keepalive.core.model import Moment, Seen, Settings, Snapshot, Transition
+from ovs_keepalive.core.model import NEVER, Moment, Seen, Settings, Snapshot, Transition
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.lasting import LastingBeat, whose
 from ovs_keepalive.pidfile import Pidfile
@@ -31,6 +31,7 @@ from ovs_keepalive.process import catch_signals, ignore_signals, raise_descripto
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.board import Shown
 from ovs_keepalive.publishers.columns import Columns
+from ovs_keepalive.publishers.hooks import Hooks
 from ovs_keepalive.publishers.http import WebServer
 from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
@@ -82,6 +83,7 @@ class Daemon:
         self._mirror = Mirror(self._session) if mirrors else None
         self._keeper = self._keep_schema()
         self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
+        self._hooks = Hooks(config.hooks)
         self._exposition = Exposition(__version__)
         web = options.listen
         self._web = WebServer(web, moment, self._exposition.render) if web is not None else None
@@ -99,7 +101,8 @@ class Daemon:
         self._recall(who)
         self._upgrade = Upgrade(Parts(
             self._beat, self._shelf, self._session, self._appctl, self._web, self._notifier, Path(control), self.memory,
-            lambda: self._is_idle() and self.blackbox.is_idle, lambda: self._stopping, self._reclaim,
+            lambda: self._is_idle() and self.blackbox.is_idle and self._hooks.is_idle,
+            lambda: self._stopping, self._reclaim,
         ))  # fmt: skip
 
     def loop(self) -> int:
@@ -129,6 +132,7 @@ class Daemon:
         snapshot = self._slot.take()
         if snapshot is not None:
             self._tell(snapshot, now)
+        self._hooks.run(now.mono)
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
@@ -143,6 +147,7 @@ class Daemon:
         self._log_transitions(snapshot)
         self._make_room(snapshot)
         self._notifier.publish(snapshot)
+        self._hooks.publish(snapshot)
         self._show(snapshot)
         self._shelf.follow(snapshot, self._asked, self.memory)
 
@@ -174,6 +179,7 @@ class Daemon:
         self._columns.wait(poller)
         self._appctl.wait(poller)
         self._upgrade.wait(poller)
+        self._hooks.wait(poller)
         poller.block()
         try:
             self._wakeup.recv(64)
@@ -239,6 +245,7 @@ class Daemon:
                 if line := self._repeats.line(said, f"configuration read anew: {said}", now.mono):
                     log.info(line)
             self._columns.refresh = self._config.refresh / 1000
+            self._hooks.directory = self._config.hooks
             if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
                 self._keeper = self._keep_schema()
             self._beat.change(self._settings())
@@ -263,6 +270,7 @@ class Daemon:
             failed=self._columns.failed,
             ledger=ledger,
             counted_to=counted_to,
+            told=self._logged or NEVER,
             affinity=tuple(sorted(self._affinity)),
         )
 
@@ -291,8 +299,8 @@ class Daemon:
         self.blackbox.watch = memory.watch
         self._columns.committed, self._columns.failed = memory.committed, memory.failed
         self._exposition.go_on_from(memory.ledger, memory.counted_to)
-        if memory.beating.history:
-            self._logged = memory.beating.history[-1].at
+        self._logged = memory.told
+        self._hooks.go_on_from(memory.told)
 
     # --- what the commands ask -----------------------------------------------------------------
 
@@ -324,6 +332,7 @@ class Daemon:
             ("incidents", self.blackbox.fact),
             ("memory", self._shelf.fact),
             *([("upgrade", self._upgrade.fact)] if self._upgrade.fact else []),
+            ("hooks", self._hooks.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
@@ -356,6 +365,7 @@ class Daemon:
             self._shelf.forget()
         self.blackbox.close()
         self._empty_columns()
+        self._hooks.close()
         self._session.close()
         self._appctl.close()
         if self._web is not None:

@@ -49,6 +49,7 @@ class Memory(NamedTuple):
     beating: Beating
     events: tuple[Transition, ...]  # of the database session
     watch: Watch  # of incidents
+    told: Moment  # of the newest transition that stands in the log and was handed to hooks
     committed: int  # transactions
     failed: int
     ledger: tuple[Line, ...]  # what was counted of the PMDs …

@@ -75,7 +75,14 @@ def _is_possible(moment: Moment, latest: Moment) -> bool:
 
 def _moments(memory: Memory) -> Iterator[Moment]:
     beating = memory.beating
-    yield from (memory.at, memory.watch.seen, beating.enabled_at, beating.vswitchd.since, *beating.vswitchd.crashes)
+    yield from (
+        memory.at,
+        memory.told,
+        memory.watch.seen,
+        beating.enabled_at,
+        beating.vswitchd.since,
+        *beating.vswitchd.crashes,
+    )
     for pmd in beating.pmds:
         yield from (pmd.since, pmd.cause_since, pmd.progress)
     yield from (transition.at for history in (beating.history, memory.events) for transition in history)
