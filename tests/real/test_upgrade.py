@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's own hot upgrade on a real Open vSwitch: nothing is missed, and a broken successor changes nothing."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
+from tests.lab import Ticker, stopped
+from tests.relayed import Client, Relayed, Scraper
+from tests.subscriber import Subscriber
+
+pytestmark = pytest.mark.real
+
+WELL = {"ALIVE", "SLEEP"}
+
+
+@pytest.fixture
+def relayed(sandbox: Sandbox, tmp_path: Path) -> Iterator[Relayed]:
+    """A daemon that watches at 100 ms."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    sandbox.settings(enable_keepalive=True, keepalive_interval=100)
+    with Relayed(sandbox, port, tmp_path) as daemon:
+        yield daemon
+
+
+@pytest.mark.parametrize("upgrades", [3, pytest.param(50, marks=pytest.mark.long)])
+def test_upgrades_in_a_row_miss_nothing_and_nobody(relayed: Relayed, upgrades: int) -> None:
+    looks = relayed.node["cost"]["looks"]
+    with Subscriber(relayed.sandbox.remote) as told, Client(relayed) as client, Scraper(relayed.port) as scraper:
+        with Ticker() as ticker:
+            took = [relayed.upgrade() for _ in range(upgrades)]
+        wait(lambda: f"pid={relayed.pid};" in relayed.sandbox.detail().get("daemon", ""), "the last one's columns", 5)
+        names = relayed.sandbox.pmds()
+    print(
+        f"{upgrades} upgrades: hand-over p50 {statistics.median(took):.1f} ms, max {max(took):.1f} ms; "
+        f"{len(client.nodes)} calls, the slowest {client.slowest * 1000:.0f} ms; {scraper.scrapes} scrapes; "
+        f"at most {client.widest() * 1000:.0f} ms between two snapshots; "
+        f"the machine late by {ticker.worst * 1000:.0f} ms"
+    )
+    assert (client.failures, scraper.failures, scraper.went_back) == ([], [], [])
+    assert client.states() <= WELL
+    for name in names:
+        assert set(told.states(name)) <= WELL
+    assert client.sequence == sorted(client.sequence)
+    assert set(range(client.sequence[0], client.sequence[-1] + 1)) == set(client.sequence)
+    assert client.widest() < 0.2 + ticker.worst
+    assert relayed.node["cost"]["looks"] > looks
+    history = [one for one in relayed.ask("keepalive/history") if one["who"].startswith("pmd-")]
+    assert {one["to"] for one in history} <= WELL
+    upgraded = [one for one in relayed.ask("keepalive/history", "1000") if "hot upgrade" in one["evidence"]]
+    assert len(upgraded) >= min(upgrades, 10)
+
+
+BROKEN = {
+    "import": "ImportError: no such thing on this host",
+    "hang in prepare": "not ready within 6 s",
+    "crash after ready": "it ended with status 9",
+    "hang after ready": "it said nothing for 0.05 s",
+    "crash after state": "it ended with status 9",
+    "hang after state": "it said nothing for 0.05 s",
+    "crash after taken": "after it had taken over: it ended with status 9",
+    "crash after done": "after it had taken over: it ended with status 9",
+    "older document": "version 1 of the document, this daemon reads 0",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_successor_leaves_the_old_daemon_beating_and_is_told(relayed: Relayed, how: str) -> None:
+    pid = relayed.pid
+    name, tid = next(iter(relayed.sandbox.pmds().items()))
+    with stopped(tid):
+        wait(lambda: _state(relayed, name) == "GONE", "GONE", 5)
+        before = _pmd(relayed, name)
+        with Client(relayed) as client, Scraper(relayed.port) as scraper, Ticker() as ticker:
+            assert BROKEN[how] in relayed.fails(how)
+            assert relayed.pid == pid
+            assert _pmd(relayed, name) == before
+        assert (client.failures, scraper.failures) == ([], [])
+        assert client.widest() < 0.3 + ticker.worst
+        assert {node["daemon"]["lock"] for node in client.nodes[-1:]} == {"held"}
+    wait(lambda: relayed.sandbox.column()[name].partition(",")[0] in WELL, "well again in the column", 5)
+    relayed.upgrade()
+    assert relayed.pid != pid
+
+
+def test_an_invalid_configuration_leaves_the_old_daemon_beating_and_is_told(relayed: Relayed) -> None:
+    configuration = relayed.sandbox.dir / "config.yaml"
+    good = configuration.read_text()
+    configuration.write_text("refresh: 3\n")
+    pid = relayed.pid
+    assert "refresh: 3: expected" in relayed.fails("")
+    assert relayed.pid == pid
+    configuration.write_text(good)
+    relayed.upgrade()
+
+
+@pytest.mark.parametrize("python", ["python3", "/tmp/python3", "/nowhere/python3"])  # noqa: S108
+def test_an_interpreter_that_others_could_have_put_there_is_refused(relayed: Relayed, python: str) -> None:
+    with pytest.raises(SandboxError, match="PYTHON"):
+        relayed.ask("keepalive/upgrade", python)
+    assert relayed.told == ""
+
+
+def _pmd(relayed: Relayed, name: str) -> dict[str, object]:
+    [found] = [pmd for pmd in relayed.node["pmds"] if pmd["name"] == name]
+    return {key: found[key] for key in ("state", "since", "cause", "cause_since", "last_seen", "missed_heartbeats")}
+
+
+def _state(relayed: Relayed, name: str) -> object:
+    return _pmd(relayed, name)["state"]

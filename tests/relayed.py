@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon in a sandbox that is upgraded again and again, and who watches it: a client, a scraper."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from ovs_keepalive.sandbox import Sandbox, wait
+from tests.lab import Background
+
+PACE = 0.02  # seconds between two calls of the client: fifty a second
+TOLD = re.compile(r"done: .* hand-over ([\d.]+) ms")
+SAMPLE = re.compile(r"(ovs_keepalive_\w+(?:\{[^}]*\})?) (\S+)")
+# Breaks a successor, and nobody else, in the way that stands in the file; it is loaded by every Python at its start.
+SITE = """
+import os, sys, time
+how = open(os.environ["BREAK_SUCCESSOR"]).read().strip()
+if "OVS_KEEPALIVE_SUCCESSOR" in os.environ and how:
+    if how == "import":
+        raise_at = "ovs_keepalive.successor"
+        class Finder:
+            def find_spec(self, name, path, target=None):
+                if name == raise_at:
+                    raise ImportError("no such thing on this host")
+        sys.meta_path.insert(0, Finder())
+    else:
+        from ovs_keepalive import dirs, lasting, successor
+        from ovs_keepalive.formats import memory
+        def die(*_): os._exit(9)
+        def hang(*_): time.sleep(60)
+        S = successor.Successor
+        if how == "hang in prepare": S.prepare = hang
+        elif how == "crash after ready": S.take_over = die
+        elif how == "hang after ready": S.take_over = hang
+        elif how == "crash after state": S._go_on_from = die
+        elif how == "hang after state": S._go_on_from = hang
+        elif how == "crash after taken": S._inherit = die
+        elif how == "crash after done": S.loop = die
+        elif how == "older document": memory.VERSION = 0
+        else: raise SystemExit(f"{how}?")
+elif "OVS_KEEPALIVE_SUCCESSOR" not in os.environ and "run" in sys.orig_argv:
+    from ovs_keepalive import dirs, upgrade
+    upgrade.PREPARE = 6.0
+"""
+
+
+class Relayed:
+    """The daemon, whoever it is by now. It ends with the block."""
+
+    def __init__(self, sandbox: Sandbox, port: int, directory: Path) -> None:
+        self.sandbox = sandbox
+        self.port = port
+        self.breaks = directory / "break"
+        self.breaks.write_text("")
+        site = directory / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(SITE)
+        self._through = [
+            "env",
+            f"PYTHONPATH={site}:{os.environ.get('PYTHONPATH', '')}",
+            f"BREAK_SUCCESSOR={self.breaks}",
+        ]
+
+    def __enter__(self) -> Relayed:
+        config = {"web-listen": f"127.0.0.1:{self.port}"}
+        self.sandbox.start_daemon(config=config, through=self._through)
+        wait(lambda: set(self.sandbox.column()) == set(self.sandbox.pmds()), "all PMDs in the column", 15)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with suppress(ProcessLookupError, FileNotFoundError, psutil.NoSuchProcess):
+            last = psutil.Process(self.pid)
+            last.send_signal(signal.SIGTERM)
+            with suppress(psutil.TimeoutExpired):
+                last.wait(10)
+                return
+            last.kill()
+
+    @property
+    def pid(self) -> int:
+        """As its pidfile says."""
+        return int((self.sandbox.dir / "ovs-keepalive.pid").read_text())
+
+    def ask(self, *command: str) -> Any:
+        """What it answers, as JSON."""
+        return json.loads(self.sandbox.appctl(*command, "--json", target="ovs-keepalive"))
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """The node document."""
+        return dict(self.ask("keepalive/status"))
+
+    @property
+    def told(self) -> str:
+        """How the last upgrade went."""
+        return str(self.node["daemon"].get("upgrade", ""))
+
+    def upgrade(self) -> float:
+        """Upgrade it, and see that it was; ms that the hand-over took."""
+        before = self.pid
+        successor = self.ask("keepalive/upgrade")["successor"]
+        wait(lambda: self.told.startswith("failed") or self.pid == successor, "the successor's pidfile", 30)
+        done = TOLD.match(self.told)
+        assert done is not None, self.told
+        wait(lambda: not _runs(before), "the end of the old daemon", 5)
+        return float(done[1])
+
+    def fails(self, how: str) -> str:
+        """Upgrade it with a successor that is broken in that way; what the daemon says of it."""
+        self.breaks.write_text(how)
+        before = self.told
+        self.ask("keepalive/upgrade")
+        wait(lambda: self.told != before and self.told.startswith("failed"), "the failure told", 20)
+        self.breaks.write_text("")
+        return self.told
+
+
+def _runs(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+class Client(Background):
+    """Asks fifty times a second, at times by the real ovs-appctl, and keeps what it is told."""
+
+    def __init__(self, relayed: Relayed) -> None:
+        super().__init__()
+        self._relayed = relayed
+        self.nodes: list[dict[str, Any]] = []
+        self.failures: list[str] = []
+        self.slowest = 0.0  # seconds
+
+    def run(self) -> None:
+        number = 0
+        while not self.over.is_set():
+            began = time.monotonic()
+            try:
+                self.nodes.append(self._relayed.node)
+                if number % 25 == 0:
+                    self._ask_really()
+            except Exception as error:  # noqa: BLE001 - each is a failure of the daemon
+                self.failures.append(f"{type(error).__name__}: {error}")
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            number += 1
+            time.sleep(max(0.0, PACE - (time.monotonic() - began)))
+
+    def _ask_really(self) -> None:
+        argv = ["ovs-appctl", "-T", "5", "-t", "ovs-keepalive", "keepalive/pmd-health-show"]
+        done = subprocess.run(
+            argv, env=self._relayed.sandbox.env, capture_output=True, text=True, timeout=10, check=False
+        )
+        if done.returncode:
+            raise ConnectionError(done.stderr.strip())
+
+    @property
+    def sequence(self) -> list[int]:
+        """The numbers of the snapshots, as they came."""
+        return [node["sequence"] for node in self.nodes]
+
+    def states(self) -> set[str]:
+        """All the states that were told of PMDs."""
+        return {pmd["state"] for node in self.nodes for pmd in node["pmds"]}
+
+    def widest(self) -> float:
+        """Seconds between two successive snapshots, at most."""
+        at = sorted({node["at"] for node in self.nodes})
+        return max((after - before for before, after in pairwise(at)), default=0) / 1000
+
+
+class Scraper(Background):
+    """Reads /metrics ten times a second, and says what went back."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+        self.scrapes = 0
+        self.failures: list[str] = []
+        self.went_back: list[str] = []
+
+    def run(self) -> None:
+        last: dict[str, float] = {}
+        while not self.over.is_set():
+            try:
+                now = self._counters()
+            except OSError as error:
+                self.failures.append(str(error))
+            else:
+                self.scrapes += 1
+                self.went_back += [
+                    f"{name}: {last[name]} -> {now.get(name)}" for name in last if now.get(name, -1) < last[name]
+                ]
+                last = now
+            self.over.wait(0.1)
+
+    def _counters(self) -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+            samples: Sequence[tuple[str, str]] = SAMPLE.findall(answer.read().decode())
+        counted = ("_total", "_count", "_sum", "_bucket")
+        return {name: float(value) for name, value in samples if name.partition("{")[0].endswith(counted)}
