@@ -28,15 +28,16 @@ class LastingBeat(Beat):
 
     def noted(self) -> Beating:
         """What it knows now. While its thread runs: as of about now."""
-        register, questions = self._register, self._questions
-        owed = questions is not None and questions.busy
+        register, questions, known = self._register, self._questions, self._before
+        if questions is not None:
+            known = Before(questions.cost, questions.asked if questions.busy else 0.0, questions.answered)
         return Beating(
             seq=self._seq,
             enabled_at=self._enabled_at,
             next_tick=self._next_tick,
-            cost=questions.cost if questions is not None else 0.0,
-            owed=questions.asked if questions is not None and owed else 0.0,
-            answered=questions is not None and questions.answered,
+            cost=known.cost,
+            owed=known.owed,
+            answered=known.answered,
             looks=self._looks,
             looks_failed=self._looks_failed,
             counts=self._tally.told(),
