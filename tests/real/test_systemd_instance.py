@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.resources import files
@@ -17,7 +19,7 @@ import pytest
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests.conftest import cannot
 from tests.faults.inject import end_thread
-from tests.lab import stopped
+from tests.lab import node, stopped
 from tests.systemd import UserManager, for_a_user, missing
 
 pytestmark = pytest.mark.real
@@ -83,3 +85,45 @@ def test_a_daemon_without_its_beat_thread_is_restarted_and_a_killed_one_too(
     wait(lambda: manager.show(UNIT)["NRestarts"] == "2", "a restart after SIGKILL", 20)
     wait(lambda: f"pid={second};" not in sandbox.detail().get("daemon", ""), "the third daemon in the column", 15)
     wait(lambda: {value.partition(",")[0] for value in sandbox.column().values()} <= {"ALIVE", "SLEEP"}, "well", 15)
+
+
+def test_an_upgrade_is_followed_no_restart_is_counted_and_the_watchdog_is_fed(
+    sandbox: Sandbox, manager: UserManager
+) -> None:
+    first = manager.show(UNIT)["MainPID"]
+    argv = [sys.executable, "-m", "ovs_keepalive", "upgrade"]
+    done = subprocess.run(argv, env=sandbox.env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"\S+, pid \d+ -> \S+, pid \d+, hand-over [\d.]+ ms\n", done.stdout)
+    second = done.stdout.split()[5].rstrip(",")
+    wait(lambda: manager.show(UNIT)["MainPID"] == second, "the new main process", 5)
+    assert second != first
+    wait(lambda: f"pid={second};" in sandbox.detail().get("daemon", ""), "the new daemon in the column", 5)
+    sandbox.linger(5.0)  # the watchdog's time is 2 s
+    shown = manager.show(UNIT)
+    assert (shown["MainPID"], shown["NRestarts"], shown["SubState"]) == (second, "0", "running")
+    wait(lambda: manager.show(UNIT)["StatusText"].startswith("PMDs: 2 "), "the line of the new daemon", 5)
+    os.kill(int(second), signal.SIGKILL)
+    wait(lambda: manager.show(UNIT)["NRestarts"] == "1", "a restart after SIGKILL", 20)
+
+
+def test_what_was_known_is_kept_by_systemd_where_no_disk_keeps_it(
+    sandbox: Sandbox, manager: UserManager, tmp_path: Path
+) -> None:
+    name, tid = next(iter(sandbox.pmds().items()))
+    with stopped(tid):
+        wait(lambda: _since(sandbox, name)[0] == "GONE", "GONE", 10)
+        before = _since(sandbox, name)
+        pid = int(manager.show(UNIT)["MainPID"])
+        os.kill(pid, signal.SIGSTOP)  # it writes no more
+        for kept in (tmp_path / "state").glob("*.memory"):
+            kept.unlink()
+        os.kill(pid, signal.SIGKILL)
+        wait(lambda: manager.show(UNIT)["NRestarts"] == "1", "a restart after SIGKILL", 20)
+        wait(lambda: f"pid={pid};" not in sandbox.detail().get("daemon", f"pid={pid};"), "the new daemon", 15)
+        assert _since(sandbox, name) == before
+
+
+def _since(sandbox: Sandbox, name: str) -> tuple[object, object]:
+    [found] = [pmd for pmd in node(sandbox)["pmds"] if pmd["name"] == name]
+    return found["state"], found["since"]
