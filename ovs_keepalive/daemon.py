@@ -23,7 +23,7 @@ from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Invalid, Options, load, merged
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.memory import Memory
-from ovs_keepalive.core.model import NEVER, Moment, Seen, Settings, Snapshot, Transition
+from ovs_keepalive.core.model import NEVER, Moment, Settings, Snapshot, Transition
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.lasting import LastingBeat, whose
 from ovs_keepalive.pidfile import Pidfile
@@ -286,8 +286,7 @@ class Daemon:
         """Go on from what an earlier daemon has left, if anything."""
         self.blackbox.clean()
         now = moment()
-        found, _ = who.look(now)
-        memory = self._shelf.recall(self._notifier.handed, now, found.value.id if isinstance(found, Seen) else None)
+        memory = self._shelf.recall(self._notifier.handed, now, who.glance(now))
         if memory is not None:
             why = f"{memory.daemon}, last noted {now.mono - memory.at.mono:.1f} s before"
             self._go_on_from(memory, Transition(now, "daemon", "away", "back", "none", why))
@@ -297,7 +296,7 @@ class Daemon:
         self._beat.go_on_from(memory.beating, self._settings(), moment(), gap)
         self._session.events = list(memory.events)
         self.blackbox.watch = memory.watch
-        self._columns.committed, self._columns.failed = memory.committed, memory.failed
+        self._columns.go_on_from(memory.beating.pmds, memory.committed, memory.failed)
         self._exposition.go_on_from(memory.ledger, memory.counted_to)
         self._logged = memory.told
         self._hooks.go_on_from(memory.told)

@@ -73,9 +73,8 @@ class LastingBeat(Beat):
 
     def warm(self, now: Moment) -> None:
         """Open now what the first look needs, so that it takes no longer than any other."""
-        found, _ = self._who.look(now)
-        if isinstance(found, Seen):
-            self._threads.attach(found.value.id)
+        if (process := self._who.glance(now)) is not None:
+            self._threads.attach(process)
             self._threads.look(now, anew=True, suspects=frozenset())
 
     def start(self) -> None:

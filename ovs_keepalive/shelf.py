@@ -18,6 +18,7 @@ from typing import Protocol
 import ovs.vlog
 
 from ovs_keepalive import records
+from ovs_keepalive.beat import moment
 from ovs_keepalive.core.memory import Memory, refusal
 from ovs_keepalive.core.model import Moment, ProcessId, Snapshot
 from ovs_keepalive.core.repeats import Repeats
@@ -28,7 +29,8 @@ log = ovs.vlog.Vlog("shelf")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 REFRESH = 600.0  # seconds between two writes while nothing happens: well below memory.OLDEST
-PAUSE = 0.2  # seconds between two writes, whatever flaps
+REST = 20.0  # times what a write took pass until the next one, whatever flaps …
+LONGEST = 1.0  # … but no more seconds than these
 PATIENCE = 1.0  # seconds that reading at the start, or the last write, may take
 
 
@@ -160,11 +162,13 @@ class Shelf:
                 self._busy = memory is not None
             if memory is None:
                 return
+            began = moment().mono
             self._write(self.encoded(memory), memory.at.mono)
+            rest = min(REST * (moment().mono - began), LONGEST)
             with self._news:
                 self._busy = False
                 self._news.notify_all()
-                self._news.wait_for(lambda: self._over, PAUSE)
+                self._news.wait_for(lambda: self._over, rest)
 
     def _write(self, document: bytes, now: float) -> None:
         """systemd's store first: it has no disk."""

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ovs.poller
 import ovs.vlog
 
-from ovs_keepalive.core.model import Moment, Snapshot, Transition
+from ovs_keepalive.core.model import Moment, Pmd, Snapshot, Transition
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats import column
 from ovs_keepalive.publishers.schema_auto import LiveSchema
@@ -40,11 +40,17 @@ class Columns:
         self._write: Write | None = None
         self._in_flight: Content = ({}, {})
         self._written: Content | None = None  # None: not known
+        self._before: Mapping[str, column.Pair] = {}  # what an earlier daemon has told
         self._written_at = float("-inf")
         self._failures = 0  # in a row
         self._told = False  # the log says that they fail
         self._rested = float("-inf")  # when to try again
         self._repeats = Repeats()
+
+    def go_on_from(self, pmds: Iterable[Pmd], committed: int, failed: int) -> None:
+        """What an earlier daemon has told of these PMDs is no news; and so many transactions it has made."""
+        self._before = {column.clean(pmd.name): column.Pair(pmd.state, pmd.core, 0) for pmd in pmds}
+        self.committed, self.failed = committed, failed
 
     def run(self, now: Moment) -> None:
         """Go on with what has to be written."""
@@ -93,7 +99,7 @@ class Columns:
                 self._tell("written", "the columns are written again", now)
             self._told = False
             self._failures, self.last_error = 0, ""
-            self._written = self._in_flight
+            self._written, self._before = self._in_flight, {}
         else:
             # Not retried as such: the next snapshot supersedes it.
             self.failed += 1
@@ -114,7 +120,7 @@ class Columns:
         if snapshot is None or self._write is not None or not self._can_write() or now.mono < self._rested:
             return
         wanted = column.keepalive(snapshot)
-        pairs = column.staged(wanted, self._written[0] if self._written is not None else {}, snapshot)
+        pairs = column.staged(wanted, self._written[0] if self._written is not None else self._before, snapshot)
         details = column.detail(snapshot, self._version, self._pid)
         if _states(pairs) == _states(wanted):
             self._wanted = None  # this step is all there is to do for it

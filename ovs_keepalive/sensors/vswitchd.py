@@ -68,6 +68,13 @@ class VswitchdSensor:
             self._pidfd = None
         return Seen(now, found), ended
 
+    def glance(self, now: Moment) -> ProcessId | None:
+        """Who it is, before anybody looks for good: it stays to be found, and its end to be seen."""
+        found, _ = self.look(now)
+        self.close()
+        self._searched = NotSeen(Moment(-SEARCH, 0), "not looked for yet")
+        return found.value.id if isinstance(found, Seen) else None
+
     def close(self) -> None:
         """Forget the process."""
         if self._pidfd is not None:
