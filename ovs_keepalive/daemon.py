@@ -258,7 +258,7 @@ class Daemon:
 
     def memory(self) -> Memory:
         """All that whoever comes next has to know."""
-        ledger, counted_to = self._exposition.counted
+        ledger, counted_to, cpu = self._exposition.counted
         return Memory(
             at=moment(),
             daemon=whose(),
@@ -270,6 +270,7 @@ class Daemon:
             failed=self._columns.failed,
             ledger=ledger,
             counted_to=counted_to,
+            cpu=cpu,
             told=self._logged or NEVER,
             affinity=tuple(sorted(self._affinity)),
         )
@@ -297,7 +298,7 @@ class Daemon:
         self._session.events = list(memory.events)
         self.blackbox.watch = memory.watch
         self._columns.go_on_from(memory.beating.pmds, memory.committed, memory.failed)
-        self._exposition.go_on_from(memory.ledger, memory.counted_to)
+        self._exposition.go_on_from(memory.ledger, memory.counted_to, memory.cpu)
         self._logged = memory.told
         self._hooks.go_on_from(memory.told)
 

@@ -238,6 +238,8 @@ def _tell(successor: _Successor, message: Message, descriptors: list[int]) -> No
     """Say it with these descriptors, which are closed here. Raises Lost."""
     try:
         successor.line.say(message, descriptors)
+    except Ended as ended:
+        raise _explained(successor, ended) from None
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -248,11 +250,14 @@ def _told(successor: _Successor, wanted: str, seconds: float) -> bool:
     try:
         message, _ = successor.line.hear(seconds)
     except Ended as ended:
-        try:
-            status = successor.process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            raise ended from None
-        raise Lost(f"it ended with status {status}") from None
+        raise _explained(successor, ended) from None
     if message.say != wanted:
         raise Lost(message.why or f"it said {message.say!r} before {wanted!r}")
     return True
+
+
+def _explained(successor: _Successor, ended: Ended) -> Lost:
+    try:
+        return Lost(f"it ended with status {successor.process.wait(1.0)}")
+    except subprocess.TimeoutExpired:  # it has hung up, and is there
+        return ended

@@ -560,5 +560,7 @@ def remembered(register: Register = heartbeat.EMPTY, at: Moment | None = None, *
         history=register.history,
         version=register.version,
     )
-    noted = Memory(at, "0.0.1, pid 5", Asked(enabled=True), beating, (), Watch(), at, 3, 1, (LINE,), at.mono, (0, 1))
+    noted = Memory(
+        at, "0.0.1, pid 5", Asked(enabled=True), beating, (), Watch(), at, 3, 1, (LINE,), at.mono, 1.5, (0, 1)
+    )
     return noted._replace(**fields)

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +21,12 @@ from typing import Any
 import psutil
 
 from ovs_keepalive.sandbox import Sandbox, wait
+from tests import realtime
 from tests.lab import Background
 
 PACE = 0.02  # seconds between two calls of the client: fifty a second
 TOLD = re.compile(r"done: .* hand-over ([\d.]+) ms")
-SAMPLE = re.compile(r"(ovs_keepalive_\w+(?:\{[^}]*\})?) (\S+)")
+SAMPLE = re.compile(r"^(ovs_keepalive_\w+(?:\{[^}]*\})?) (\S+)", re.MULTILINE)
 # Breaks a successor, and nobody else, in the way that stands in the file; it is loaded by every Python at its start.
 SITE = """
 import os, sys, time
@@ -54,14 +56,15 @@ if "OVS_KEEPALIVE_SUCCESSOR" in os.environ and how:
         else: raise SystemExit(f"{how}?")
 elif "OVS_KEEPALIVE_SUCCESSOR" not in os.environ and "run" in sys.orig_argv:
     from ovs_keepalive import dirs, upgrade
-    upgrade.PREPARE = 6.0
+    upgrade.PREPARE = float(os.environ["PREPARE"])
 """
 
 
 class Relayed:
     """The daemon, whoever it is by now. It ends with the block."""
 
-    def __init__(self, sandbox: Sandbox, port: int, directory: Path) -> None:
+    def __init__(self, sandbox: Sandbox, port: int, directory: Path, prepare: float = 30.0) -> None:
+        """prepare: seconds that a successor may take to be ready."""
         self.sandbox = sandbox
         self.port = port
         self.breaks = directory / "break"
@@ -79,6 +82,7 @@ class Relayed:
         config = {"web-listen": f"127.0.0.1:{self.port}"}
         self.sandbox.start_daemon(config=config, through=self._through)
         wait(lambda: set(self.sandbox.column()) == set(self.sandbox.pmds()), "all PMDs in the column", 15)
+        realtime.prefer_all(self.sandbox)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -109,10 +113,17 @@ class Relayed:
         """How the last upgrade went."""
         return str(self.node["daemon"].get("upgrade", ""))
 
+    def begin(self) -> int:
+        """Let it start a successor; its pid."""
+        successor = int(self.ask("keepalive/upgrade")["successor"])
+        with suppress(PermissionError, ProcessLookupError):  # as the daemon; its threads inherit it, as from a unit
+            os.sched_setscheduler(successor, os.SCHED_RR, os.sched_param(realtime.WATCHERS))
+        return successor
+
     def upgrade(self) -> float:
         """Upgrade it, and see that it was; ms that the hand-over took."""
         before = self.pid
-        successor = self.ask("keepalive/upgrade")["successor"]
+        successor = self.begin()
         wait(lambda: self.told.startswith("failed") or self.pid == successor, "the successor's pidfile", 30)
         done = TOLD.match(self.told)
         assert done is not None, self.told
@@ -123,8 +134,8 @@ class Relayed:
         """Upgrade it with a successor that is broken in that way; what the daemon says of it."""
         self.breaks.write_text(how)
         before = self.told
-        self.ask("keepalive/upgrade")
-        wait(lambda: self.told != before and self.told.startswith("failed"), "the failure told", 20)
+        self.begin()
+        wait(lambda: self.told != before and self.told.startswith("failed"), "the failure told", 40)
         self.breaks.write_text("")
         return self.told
 
@@ -197,8 +208,8 @@ class Scraper(Background):
         while not self.over.is_set():
             try:
                 now = self._counters()
-            except OSError as error:
-                self.failures.append(str(error))
+            except (OSError, HTTPException) as error:
+                self.failures.append(f"{type(error).__name__}: {error}")
             else:
                 self.scrapes += 1
                 self.went_back += [

@@ -54,6 +54,7 @@ class Memory(NamedTuple):
     failed: int
     ledger: tuple[Line, ...]  # what was counted of the PMDs …
     counted_to: float  # … up to this moment: monotonic
+    cpu: float  # seconds that it, and those before it, took
     affinity: tuple[int, ...]  # CPUs that the first daemon was started with
 
 

@@ -39,6 +39,7 @@ class Exposition:
         self._version = version
         self._self = psutil.Process()
         self._began = self._self.create_time()
+        self._cpu_before = 0.0  # seconds that earlier daemons took, from which this one goes on
         self._taken = _Taken(None, {}, 0, 0)
         self._lock = threading.Lock()
         self._pages: dict[bool, tuple[_Taken | None, bytes]] = dict.fromkeys((False, True), (None, b""))
@@ -54,12 +55,13 @@ class Exposition:
         self._taken = _Taken(snapshot, counted, committed, failed)
 
     @property
-    def counted(self) -> tuple[tuple[ledger.Line, ...], float]:
-        """What was counted of the PMDs, and up to which moment (monotonic)."""
-        return ledger.flat(self._taken.counted), max(0.0, self._counted_to)
+    def counted(self) -> tuple[tuple[ledger.Line, ...], float, float]:
+        """What was counted of the PMDs, up to which moment (monotonic), and the seconds of CPU that all this took."""
+        return ledger.flat(self._taken.counted), max(0.0, self._counted_to), self._cpu()
 
-    def go_on_from(self, lines: tuple[ledger.Line, ...], until: float) -> None:
+    def go_on_from(self, lines: tuple[ledger.Line, ...], until: float, cpu: float) -> None:
         """Count on from what an earlier daemon has counted."""
+        self._cpu_before = cpu
         self._taken = self._taken._replace(counted=ledger.unfolded(lines))
         self._counted_to = until
 
@@ -79,10 +81,13 @@ class Exposition:
         return metrics.OPENMETRICS if openmetrics else metrics.TEXT, page
 
     def _page(self, taken: _Taken, *, openmetrics: bool) -> bytes:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        own = metrics.Own(used.ru_utime + used.ru_stime, self._self.memory_info().rss, self._began)
+        own = metrics.Own(self._cpu(), self._self.memory_info().rss, self._began)
         facts = metrics.Facts(self._version, own, taken.committed, taken.failed, taken.snapshot, taken.counted)
         return "".join(metrics.text(facts, openmetrics=openmetrics)).encode()
+
+    def _cpu(self) -> float:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return self._cpu_before + used.ru_utime + used.ru_stime
 
     def _count(self, counted: Mapping[str, ledger.Counted], snapshot: Snapshot) -> Mapping[str, ledger.Counted]:
         news = [transition for transition in snapshot.history if transition.at.mono > self._counted_to]

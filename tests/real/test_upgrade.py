@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,49 +19,73 @@ from tests.subscriber import Subscriber
 pytestmark = pytest.mark.real
 
 WELL = {"ALIVE", "SLEEP"}
+TRIES = 4
+CALM = 0.05  # seconds: half an interval
 
 
 @pytest.fixture
-def relayed(sandbox: Sandbox, tmp_path: Path) -> Iterator[Relayed]:
-    """A daemon that watches at 100 ms."""
+def relayed(sandbox: Sandbox, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Relayed]:
+    """A daemon that watches at 100 ms. Parameter: seconds that its successors have to be ready in."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     sandbox.settings(enable_keepalive=True, keepalive_interval=100)
-    with Relayed(sandbox, port, tmp_path) as daemon:
+    with Relayed(sandbox, port, tmp_path, getattr(request, "param", 30.0)) as daemon:
         yield daemon
 
 
-@pytest.mark.parametrize("upgrades", [3, pytest.param(50, marks=pytest.mark.long)])
-def test_upgrades_in_a_row_miss_nothing_and_nobody(relayed: Relayed, upgrades: int) -> None:
-    looks = relayed.node["cost"]["looks"]
+@dataclass
+class Run:
+    """Some upgrades in a row, and what was seen of them."""
+
+    took: list[float]  # ms
+    told: Subscriber
+    client: Client
+    scraper: Scraper
+    late: float  # seconds for which the machine let this process wait, at worst
+
+    def __str__(self) -> str:
+        client = self.client
+        return (
+            f"{len(self.took)} upgrades: hand-over p50 {statistics.median(self.took):.1f} ms, "
+            f"max {max(self.took):.1f} ms; {len(client.nodes)} calls, the slowest {client.slowest * 1000:.0f} ms; "
+            f"{self.scraper.scrapes} scrapes; at most {client.widest() * 1000:.0f} ms between two snapshots; "
+            f"the machine late by up to {self.late * 1000:.0f} ms"
+        )
+
+
+def upgraded(relayed: Relayed, upgrades: int) -> Run:
+    """Upgrade it so many times, under watch."""
     with Subscriber(relayed.sandbox.remote) as told, Client(relayed) as client, Scraper(relayed.port) as scraper:
         with Ticker() as ticker:
             took = [relayed.upgrade() for _ in range(upgrades)]
         wait(lambda: f"pid={relayed.pid};" in relayed.sandbox.detail().get("daemon", ""), "the last one's columns", 5)
-        names = relayed.sandbox.pmds()
-    print(
-        f"{upgrades} upgrades: hand-over p50 {statistics.median(took):.1f} ms, max {max(took):.1f} ms; "
-        f"{len(client.nodes)} calls, the slowest {client.slowest * 1000:.0f} ms; {scraper.scrapes} scrapes; "
-        f"at most {client.widest() * 1000:.0f} ms between two snapshots; "
-        f"the machine late by {ticker.worst * 1000:.0f} ms"
-    )
-    assert (client.failures, scraper.failures, scraper.went_back) == ([], [], [])
+    return Run(took, told, client, scraper, ticker.worst)
+
+
+@pytest.mark.parametrize("upgrades", [3, pytest.param(50, marks=pytest.mark.long)])
+def test_upgrades_in_a_row_miss_nothing_and_nobody(relayed: Relayed, upgrades: int) -> None:
+    for _ in range(TRIES):
+        run = upgraded(relayed, upgrades)
+        print(run)
+        client, scraper = run.client, run.scraper
+        assert (client.failures, scraper.failures, scraper.went_back) == ([], [], [])
+        assert scraper.scrapes > upgrades
+        assert client.sequence == sorted(client.sequence)
+        assert set(range(client.sequence[0], client.sequence[-1] + 1)) == set(client.sequence)
+        if run.late < CALM:
+            break
+    else:
+        pytest.skip(f"{TRIES} runs in which this machine was late by {CALM * 1000:.0f} ms: too busy to judge a beat by")
     assert client.states() <= WELL
-    for name in names:
-        assert set(told.states(name)) <= WELL
-    assert client.sequence == sorted(client.sequence)
-    assert set(range(client.sequence[0], client.sequence[-1] + 1)) == set(client.sequence)
-    assert client.widest() < 0.2 + ticker.worst
-    assert relayed.node["cost"]["looks"] > looks
-    history = [one for one in relayed.ask("keepalive/history") if one["who"].startswith("pmd-")]
-    assert {one["to"] for one in history} <= WELL
-    upgraded = [one for one in relayed.ask("keepalive/history", "1000") if "hot upgrade" in one["evidence"]]
-    assert len(upgraded) >= min(upgrades, 10)
+    for name in relayed.sandbox.pmds():
+        assert set(run.told.states(name)) <= WELL
+    assert client.widest() < 0.2 + run.late
+    lines = [one for one in relayed.ask("keepalive/history", "1000") if "hot upgrade" in one["evidence"]]
+    assert len(lines) >= min(upgrades, 10)
 
 
 BROKEN = {
     "import": "ImportError: no such thing on this host",
-    "hang in prepare": "not ready within 6 s",
     "crash after ready": "it ended with status 9",
     "hang after ready": "it said nothing for 0.05 s",
     "crash after state": "it ended with status 9",
@@ -88,6 +113,15 @@ def test_a_broken_successor_leaves_the_old_daemon_beating_and_is_told(relayed: R
     wait(lambda: relayed.sandbox.column()[name].partition(",")[0] in WELL, "well again in the column", 5)
     relayed.upgrade()
     assert relayed.pid != pid
+
+
+@pytest.mark.parametrize("relayed", [3.0], indirect=True)
+def test_a_successor_that_hangs_while_it_prepares_is_given_up(relayed: Relayed) -> None:
+    pid = relayed.pid
+    with Client(relayed) as client:
+        assert "not ready within 3 s" in relayed.fails("hang in prepare")
+    assert relayed.pid == pid
+    assert client.failures == []
 
 
 def test_an_invalid_configuration_leaves_the_old_daemon_beating_and_is_told(relayed: Relayed) -> None:
