@@ -9,8 +9,8 @@ Where that is not allowed all stays as it is; more runs are void then.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -29,12 +29,11 @@ def prefer(tids: Iterable[int], priority: int = WATCHERS) -> None:
             os.sched_setscheduler(tid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 
-def prefer_all(sandbox: Sandbox, pmds: bool = True) -> None:
-    """All who watch in this sandbox, whoever runs the test, and vswitchd. To be said again when one was started anew.
+def prefer_sandbox(sandbox: Sandbox, pmds: bool = True) -> None:
+    """The daemon, ovsdb-server and vswitchd. To be said again when one of them was started anew.
 
     pmds: its PMD threads, too, if they are not to be starved.
     """
-    prefer(_threads(os.getpid()))
     for name, priority in (("ovs-keepalive", WATCHERS), ("ovsdb-server", DATABASE)):
         if name in sandbox.children:
             prefer(_threads(sandbox.children.process(name).pid), priority)
@@ -42,6 +41,19 @@ def prefer_all(sandbox: Sandbox, pmds: bool = True) -> None:
         for tid in (sandbox.vswitchd_pid, *(sandbox.pmds().values() if pmds else ())):
             with suppress(PermissionError, ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, tid, NICE)
+
+
+@contextmanager
+def preferred() -> Iterator[None]:
+    """The threads of this process that there are, while a block of code measures."""
+    tids = _threads(os.getpid())
+    prefer(tids)
+    try:
+        yield
+    finally:
+        for tid in tids:
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _threads(pid: int) -> list[int]:
