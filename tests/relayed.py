@@ -76,6 +76,7 @@ class Relayed:
             "env",
             f"PYTHONPATH={site}:{os.environ.get('PYTHONPATH', '')}",
             f"BREAK_SUCCESSOR={self.breaks}",
+            f"PREPARE={prepare}",
         ]
 
     def __enter__(self) -> Relayed:
