@@ -311,24 +311,11 @@ class Daemon:
 
     def facts(self) -> list[tuple[str, str]]:
         """What the main loop knows besides the snapshot, by name."""
-        columns, session = self._columns, self._session
-        if columns.schema.status is None:
-            there = "not known"
-        else:
-            there = ", ".join(sorted(columns.schema.columns)) or "none: see ovs-keepalive schema apply"
-        lock = "held" if session.has_lock else "held by another daemon: waiting, nothing is written"
-        link = "connected" if session.connected else "not connected, trying again"
-        if session.problem:
-            link += f": {session.problem}"
         cpu = self._self.cpu_times()
         lived = max(1e-3, moment().wall_ms / 1000 - self._self.create_time())
         facts = [
             ("version", f"{__version__}, pid {os.getpid()}"),
-            ("database", f"{session.remote}, {link}"),
-            ("columns", f"{there} (schema: {self._config.schema})" if session.connected else "not known"),
-            ("lock", lock if session.connected else "not known"),
-            ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
-                f", the last with {columns.last_error}" if columns.last_error else "")),
+            *self._columns.facts(self._config.schema),
             ("incidents", self.blackbox.fact),
             ("memory", self._shelf.fact),
             *([("upgrade", self._upgrade.fact)] if self._upgrade.fact else []),

@@ -83,7 +83,7 @@ class Relayed:
         config = {"web-listen": f"127.0.0.1:{self.port}"}
         self.sandbox.start_daemon(config=config, through=self._through)
         wait(lambda: set(self.sandbox.column()) == set(self.sandbox.pmds()), "all PMDs in the column", 15)
-        realtime.prefer_all(self.sandbox)
+        realtime.prefer_sandbox(self.sandbox)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

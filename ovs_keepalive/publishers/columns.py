@@ -79,6 +79,24 @@ class Columns:
         """Whether all that can be written now is."""
         return self._write is None and (self._wanted is None or not self._can_write())
 
+    def facts(self, setting: str) -> list[tuple[str, str]]:
+        """For keepalive/status. setting: who adds the columns."""
+        session = self._session
+        if self.schema.status is None:
+            there = "not known"
+        else:
+            there = ", ".join(sorted(self.schema.columns)) or "none: see ovs-keepalive schema apply"
+        lock = "held" if session.has_lock else "held by another daemon: waiting, nothing is written"
+        link = "connected" if session.connected else "not connected, trying again"
+        link += f": {session.problem}" if session.problem else ""
+        last = f", the last with {self.last_error}" if self.last_error else ""
+        return [
+            ("database", f"{session.remote}, {link}"),
+            ("columns", f"{there} (schema: {setting})" if session.connected else "not known"),
+            ("lock", lock if session.connected else "not known"),
+            ("transactions", f"{self.committed} done, {self.failed} failed{last}"),
+        ]
+
     def _can_write(self) -> bool:
         return self._session.may_write and bool(self._there)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
+from tests import realtime
 from tests.lab import Ticker, stopped
 from tests.relayed import Client, Relayed, Scraper
 from tests.subscriber import Subscriber
@@ -56,7 +57,7 @@ class Run:
 def upgraded(relayed: Relayed, upgrades: int) -> Run:
     """Upgrade it so many times, under watch."""
     with Subscriber(relayed.sandbox.remote) as told, Client(relayed) as client, Scraper(relayed.port) as scraper:
-        with Ticker() as ticker:
+        with realtime.preferred(), Ticker() as ticker:
             took = [relayed.upgrade() for _ in range(upgrades)]
         wait(lambda: f"pid={relayed.pid};" in relayed.sandbox.detail().get("daemon", ""), "the last one's columns", 5)
     return Run(took, told, client, scraper, ticker.worst)
