@@ -63,6 +63,7 @@ def upgraded(relayed: Relayed, upgrades: int) -> Run:
     return Run(took, told, client, scraper, ticker.worst)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("upgrades", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_upgrades_in_a_row_miss_nothing_and_nobody(relayed: Relayed, upgrades: int) -> None:
     for _ in range(TRIES):
@@ -97,6 +98,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_successor_leaves_the_old_daemon_beating_and_is_told(relayed: Relayed, how: str) -> None:
     pid = relayed.pid

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ovs_keepalive.core.model import Moment
+from ovs_keepalive.core.model import Cause, Moment, State
 from ovs_keepalive.publishers import columns
 from ovs_keepalive.publishers.columns import Columns
 from ovs_keepalive.publishers.session import Outcome
@@ -88,3 +88,24 @@ def test_one_failure_alone_is_made_good_at_once(publishing: Publishing) -> None:
     publishing.server.outcome = Outcome.DONE
     publishing.run(0.2)
     assert publishing.server.asked[failed + 1] - publishing.server.asked[failed] <= 0.11
+
+
+def test_what_an_earlier_daemon_has_told_is_no_news(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[dict[str, str]] = []
+    done = SimpleNamespace(outcome=lambda: Outcome.DONE, error=lambda: "")
+
+    def write(operation: Any) -> Any:
+        written.append(dict(operation["row"]["keepalive"][1]))
+        return done
+
+    monkeypatch.setattr(publishing.server, "write", write)
+    dead = pmd(state=State.DEAD, cause=Cause.TRACED)
+    publishing.columns.go_on_from([dead], 5, 2)
+    for second in (1000.0, 1001.0):
+        now = Moment(second, WALL_MS)
+        publishing.columns.publish(snapshot([dead, pmd(4, state=State.DEAD)], at=now), now)
+    first, *_ = written
+    assert first[dead.name].startswith("DEAD")
+    assert first[pmd(4).name].startswith("MISSING")  # of that one nothing was told
+    assert written[-1][pmd(4).name].startswith("DEAD")
+    assert (publishing.columns.committed, publishing.columns.failed) == (5 + len(written), 2)

@@ -115,3 +115,16 @@ def test_a_lock_held_by_another_process_than_the_file_says_is_no_vswitchd(
 def test_a_missing_directory_and_a_missing_pidfile_are_told(tmp_path: Path) -> None:
     assert "is Open vSwitch running?" in why(VswitchdSensor(tmp_path / "nowhere"), 1)
     assert "No such file" in why(VswitchdSensor(tmp_path, tmp_path / "x.pid"), 1)
+
+
+def test_a_glance_tells_who_it_is_and_leaves_it_to_be_found(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    sensor = VswitchdSensor(tmp_path)
+    process = sensor.glance(at(1))
+    assert process is not None
+    assert process.pid == holder.pid
+    assert sensor.fileno() is None  # else its end would be waited for, and it never looked for
+    found, ended = sensor.look(at(1.001))
+    assert isinstance(found, Seen)
+    assert found.value.id == process
+    assert ended is None
+    assert VswitchdSensor(tmp_path / "absent").glance(at(1)) is None
