@@ -26,7 +26,7 @@ from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import NEVER, Moment, Settings, Snapshot, Transition
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.lasting import LastingBeat, whose
-from ovs_keepalive.pidfile import Pidfile
+from ovs_keepalive.pidfile import Pidfile, Taken
 from ovs_keepalive.process import catch_signals, ignore_signals, raise_descriptor_limit
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.board import Shown
@@ -280,8 +280,11 @@ class Daemon:
 
     def _reclaim(self) -> None:
         """Put the pidfile in its place again, from which a successor that came to nothing has taken it."""
-        if self._pidfile is None or not self._pidfile.is_there:
-            self._pidfile = self._claim()
+        try:
+            if self._pidfile is None or not self._pidfile.is_there:
+                self._pidfile = self._claim()
+        except (Taken, OSError) as error:
+            log.warn(f"{error}: this daemon beats on, and is not found by ovs-appctl -t ovs-keepalive")
 
     def _recall(self, who: VswitchdSensor) -> None:
         """Go on from what an earlier daemon has left, if anything."""

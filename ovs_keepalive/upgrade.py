@@ -109,8 +109,8 @@ class Upgrade:
                 self._ready = self._is_ready(successor, now)
             if self._ready and self._parts.is_idle():
                 self._break(successor)
-        except Lost as lost:
-            self._fail(successor, str(lost))
+        except (Lost, OSError) as error:
+            self._fail(successor, str(error))
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for it."""
@@ -132,7 +132,7 @@ class Upgrade:
         return successor.line.has_news() and _told(successor, "ready", 0.0)
 
     def _break(self, successor: _Successor) -> None:
-        """The beat ends here and goes on there. Raises Lost as long as nothing but the beat was let go."""
+        """The beat ends here and goes on there. Raises Lost, OSError as long as nothing but the beat was let go."""
         parts = self._parts
         interval = parts.memory().asked.interval_ms / 1000
         if not parts.beat.leave():
@@ -146,19 +146,19 @@ class Upgrade:
         asked = web[0] if web is not None else ""
         _tell(successor, Message("state", at=ended, control=str(parts.control), web=asked), handed)
         _told(successor, "taken", min(max(TAKING[0], interval / 2), TAKING[1]))
-        parts.appctl.rests = True
-        if parts.web is not None:
-            parts.web.rest(rests=True)
-        parts.session.let_go()
-        parts.notifier.main_is(successor.process.pid)
         try:
+            parts.appctl.rests = True
+            if parts.web is not None:
+                parts.web.rest(rests=True)
+            parts.session.let_go()
+            parts.notifier.main_is(successor.process.pid)
             _tell(successor, Message("yours"), [])
             self._linger(successor)
-        except Lost as lost:
-            self._take_back(successor, f"after it had taken over: {lost}")
+        except (Lost, OSError) as error:
+            self._take_back(successor, f"after it had taken over: {error}")
 
     def _linger(self, successor: _Successor) -> None:
-        """Finish the answers, and see the successor through; ends this process. Raises Lost."""
+        """Finish the answers, and see the successor through; ends this process. Raises Lost, OSError."""
         parts, until, done = self._parts, moment().mono + LINGER, False
         while (now := moment().mono) < until:
             poller = ovs.poller.Poller()
