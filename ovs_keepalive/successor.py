@@ -115,7 +115,7 @@ class Successor(Daemon):
         self._line.say(Message("done"))
 
     def _tell_of_it(self, memory: Memory, message: Message, now: Moment) -> None:
-        took = f"hand-over {(now.mono - message.at) * 1000:.1f} ms"
+        took = f"hand-over {(now.mono - message.at) * 1000:.1f} ms after snapshot {memory.beating.seq}"
         self._upgrade.fact = f"done: {memory.daemon} -> {whose()}, {took}"
         self._session.note(Transition(now, "daemon", memory.daemon, whose(), "none", f"hot upgrade, {took}"))
         log.info(f"upgrade {self._upgrade.fact}")

@@ -184,6 +184,10 @@ class Client(Background):
         """The numbers of the snapshots, as they came."""
         return [node["sequence"] for node in self.nodes]
 
+    def of(self, pid: int) -> list[int]:
+        """Those of one daemon."""
+        return [node["sequence"] for node in self.nodes if node["daemon"]["version"].endswith(f", pid {pid}")]
+
     def states(self) -> set[str]:
         """All the states that were told of PMDs."""
         return {pmd["state"] for node in self.nodes for pmd in node["pmds"]}

@@ -94,8 +94,9 @@ def test_an_upgrade_is_followed_no_restart_is_counted_and_the_watchdog_is_fed(
     argv = [sys.executable, "-m", "ovs_keepalive", "upgrade"]
     done = subprocess.run(argv, env=sandbox.env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"\S+, pid \d+ -> \S+, pid \d+, hand-over [\d.]+ ms\n", done.stdout)
-    second = done.stdout.split()[5].rstrip(",")
+    told = re.fullmatch(r"\S+, pid \d+ -> \S+, pid (\d+), hand-over [\d.]+ ms after snapshot \d+\n", done.stdout)
+    assert told is not None
+    second = told[1]
     wait(lambda: manager.show(UNIT)["MainPID"] == second, "the new main process", 5)
     assert second != first
     wait(lambda: f"pid={second};" in sandbox.detail().get("daemon", ""), "the new daemon in the column", 5)
