@@ -30,7 +30,7 @@ log = ovs.vlog.Vlog("shelf")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 REFRESH = 600.0  # seconds between two writes while nothing happens: well below memory.OLDEST
 REST = 20.0  # times what a write took pass until the next one, whatever flaps …
-LONGEST = 1.0  # … but no more seconds than these
+SHORTEST, LONGEST = 0.02, 1.0  # … but no less and no more seconds than these
 PATIENCE = 1.0  # seconds that reading at the start, or the last write, may take
 
 
@@ -164,7 +164,7 @@ class Shelf:
                 return
             began = moment().mono
             self._write(self.encoded(memory), memory.at.mono)
-            rest = min(REST * (moment().mono - began), LONGEST)
+            rest = min(max(REST * (moment().mono - began), SHORTEST), LONGEST)
             with self._news:
                 self._busy = False
                 self._news.notify_all()
