@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ovs_keepalive.beat import WHOLE
-from ovs_keepalive.core import heartbeat, pace
+from ovs_keepalive.core import breaks, heartbeat, pace, vswitchd
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.model import (
     NEVER,
@@ -28,6 +28,7 @@ from ovs_keepalive.core.model import (
     ProcessId,
     Rxq,
     Seen,
+    Sent,
     Settings,
     Snapshot,
     State,
@@ -40,6 +41,7 @@ from ovs_keepalive.core.model import (
 WALL_MS = 1_700_000_000_000  # epoch milliseconds at monotonic 0
 WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
 SETTINGS = Settings(enabled=True, interval=1.0, max_main_share=0.01, restart_deadline=60.0, hung_after=60.0)
+NOTHING_BROKE = breaks.Watch()
 FIRST = ProcessId(100, 1000)
 SECOND = ProcessId(200, 2000)
 
@@ -147,6 +149,9 @@ class Scene:
     blind: str = ""  # why the counters cannot be read
     rxqs_blind: str = ""  # why the rxqs cannot be read
     hog: str = "on CPU 3 ran python3 (pid 77)"  # who has the CPU of a starved PMD
+    sends: float = 0.0  # packets a second, by all PMDs
+    sent: float = 0.0  # packets, by the present process
+    watch: breaks.Watch = NOTHING_BROKE
     logged: list[LogEvent] = field(default_factory=list)  # by vswitchd, since its log was read
     changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
     registers: list[Register] = field(default_factory=list)  # all that told something new
@@ -189,6 +194,7 @@ class Scene:
         """Let the process end. orderly: it removes its pidfile first."""
         assert self.process is not None
         self._ended = Ended(self.process, orderly)
+        self.sends = self.sent = 0.0
         self._turn_to(None)
         self.workers.clear()
         self.turn()
@@ -246,10 +252,10 @@ class Scene:
             if not other:
                 return
             looks = Looks(now, self.process)
-        self.register = heartbeat.judge(before, looks, self.settings, self.interval, self.period)
+        self._judge(looks)
         if self.process is not None and not self.register.steady and heartbeat.lacks_base(self.register):
             threads = Looks(now, self.process, threads=self._look_at_threads(now, self.process, anew=False))
-            self.register = heartbeat.judge(self.register, threads, self.settings, self.interval, self.period)
+            self._judge(threads)
         steady = self.register.steady
         self._soon = math.inf if steady else heartbeat.next_look(self.register, self.interval)
         self._restless = self._soon < math.inf or not (self._wholly or steady)
@@ -258,9 +264,17 @@ class Scene:
         if starved := heartbeat.starved(self.register, self.interval):
             self._hogs, self._restless = dict.fromkeys(starved, self.hog), True
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
-        if wants and heartbeat.wants_rxqs(self.register, self.interval, self.now):
+        wanted = breaks.wants_rxqs(self.watch) or heartbeat.wants_rxqs(self.register, self.interval, self.now)
+        if wants and wanted:
             self._asked = ("rxqs", self.now)
         self._note(before)
+
+    def _judge(self, looks: Looks) -> None:
+        self.register = heartbeat.judge(self.register, looks, self.settings, self.interval, self.period)
+        self.watch = breaks.follow(self.watch, looks, self.register, self.settings, self.period)
+        planned = vswitchd.announced(self.register.vswitchd, self.settings, looks.now)
+        if planned or breaks.is_urgent(self.watch, self.now):
+            self._next_tick = min(self._next_tick, self.now + breaks.FINE)
 
     def _turn_to(self, process: ProcessId | None) -> None:
         self.process, self._asked, self._answered, self._seen = process, None, False, None
@@ -287,8 +301,11 @@ class Scene:
         counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
         rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
         iterations: Seen[Mapping[int, int]] | None = None
+        sent: Sent | None = None
         if self._asked is not None and self._answer_at() <= self.now:
-            kind, self._asked, self._answered = self._asked[0], None, True
+            kind, asked = self._asked
+            self._asked, self._answered = None, True
+            sent = self._sent(kind, asked)
             if kind == "rxqs":
                 rxqs = NotSeen(now, self.rxqs_blind) if self.rxqs_blind else Seen(now, self._rxqs())
             elif self.blind:
@@ -316,7 +333,12 @@ class Scene:
         hogs = None
         if threads is not None:
             hogs, self._hogs = self._hogs, None
-        return Looks(now, process, None, main, threads, counters, rxqs, iterations, log, hogs)
+        return Looks(now, process, None, main, threads, counters, rxqs, iterations, sent, log, hogs)
+
+    def _sent(self, kind: str, asked: float) -> Sent | None:
+        if kind == "rxqs" or self.blind:
+            return None
+        return Sent(asked, int(self.sent) if self._blocks() else None, kernel=False)
 
     def _look_at_threads(self, now: Moment, process: ProcessId, anew: bool) -> Seen[tuple[ThreadLook, ...]]:
         suspects = heartbeat.suspects(self.register)
@@ -379,6 +401,7 @@ class Scene:
 
     def _pass(self, seconds: float) -> None:
         self.now += seconds
+        self.sent += self.sends * seconds
         for worker in self.workers:
             worker.passes(seconds)
 

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, Seen
+from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, Seen, Sent
 from ovs_keepalive.formats import pmd_perf, pmd_rxq
 from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
 
@@ -34,6 +34,7 @@ class Answers(NamedTuple):
     counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
     iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
+    sent: Sent | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -44,7 +45,8 @@ class Answers(NamedTuple):
         """These, and the other's where these have none."""
         if other is NOTHING:
             return self
-        return Answers(self.counters or other.counters, self.rxqs or other.rxqs, self.iterations or other.iterations)
+        iterations = self.iterations or other.iterations
+        return Answers(self.counters or other.counters, self.rxqs or other.rxqs, iterations, self.sent or other.sent)
 
 
 NOTHING = Answers()
@@ -63,6 +65,7 @@ class Questions:
         self._pending: tuple[str, ...] = ()  # datapaths of which this question still has to be asked
         self._texts: list[tuple[str, str]] = []
         self._costs: deque[float] = deque(maxlen=COSTS)
+        self._kernel = False  # whether it has a datapath of the kernel, as far as was asked
         self.answered = False
 
     def close(self) -> None:
@@ -128,10 +131,12 @@ class Questions:
         if self._kind is Kind.RXQS:
             return Answers(rxqs=Seen(now, tuple(p for name, reply in self._texts for p in pmd_rxq.parse(reply, name))))
         self._costs.append(now.mono - self._began)
+        counts = [count for _, reply in self._texts if (count := pmd_perf.parse_sent(reply)) is not None]
+        sent = Sent(self._began, sum(counts) if counts else None, self._kernel)
         if not self._wholly and len(self._texts) == 1 and (iterations := pmd_perf.parse_iterations(text)) is not None:
-            return Answers(iterations=Seen(now, iterations))
+            return Answers(iterations=Seen(now, iterations), sent=sent)
         blocks = tuple(block for name, reply in self._texts for block in pmd_perf.parse(reply, name))
-        return Answers(counters=Seen(now, blocks))
+        return Answers(counters=Seen(now, blocks), sent=sent)
 
     def _begin(self, now: Moment) -> Answers:
         self._texts, self._pending = [], self._datapaths
@@ -156,7 +161,8 @@ class Questions:
 
     def _named(self, text: str, now: Moment) -> Answers:
         # One a line: netdev@ovs-netdev
-        lines = (line.strip().partition("@") for line in text.splitlines())
+        lines = [line.strip().partition("@") for line in text.splitlines()]
+        self._kernel = any(kind == "system" for kind, _, _ in lines)
         names = tuple(name for kind, _, name in lines if kind in USERSPACE and name)
         self._kind, self._listed = self._wanted, True
         if not names:
@@ -166,7 +172,9 @@ class Questions:
         return self._begin(now)
 
     def _nothing(self, now: Moment) -> Answers:
-        return Answers(rxqs=Seen(now, ())) if self._wanted is Kind.RXQS else Answers(counters=Seen(now, ()))
+        if self._wanted is Kind.RXQS:
+            return Answers(rxqs=Seen(now, ()))
+        return Answers(counters=Seen(now, ()), sent=Sent(self._began, None, self._kernel))
 
     def _blind(self, now: Moment, why: str) -> Answers:
         look = NotSeen(now, why)

@@ -68,6 +68,11 @@ class VswitchdSensor:
             self._pidfd = None
         return Seen(now, found), ended
 
+    def main_state(self) -> str:
+        """The state of its main thread, one letter; "?" when it ends this moment: the pidfd tells."""
+        stat = self._stat(self._process.id.pid) if self._process is not None else None
+        return "?" if stat is None else stat.state
+
     def close(self) -> None:
         """Forget the process."""
         if self._pidfd is not None:
