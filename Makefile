@@ -51,7 +51,7 @@ test-ovs-matrix: deps ## as root: faults and innocent events on the Open vSwitch
 test-packages: deps ## as root: wheel and Debian package, installed, run, upgraded and purged in a chroot (5 min)
 	VENV="$(VENV)" tests/packages/run $(ARGS)
 
-bench: deps ## print what a look costs, and what Open vSwitch pays
+bench: deps ## print what a look and a scrape cost, and what Open vSwitch pays
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
 lint: deps ## ruff, mypy --strict, and the floors of the house (import-linter)
@@ -64,8 +64,10 @@ format: deps ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: deps ## write docs/states.md, the man pages and the shell completion anew from the code
+docs: deps ## write what is generated anew from the code: states, metrics, dashboard, man pages, completion
 	$(BIN)/python docs/generate_states.py > docs/states.md
+	$(BIN)/python docs/generate_metrics.py > docs/metrics.md
+	$(BIN)/python docs/generate_dashboard.py > ovs_keepalive/share/grafana/ovs-keepalive.json
 	$(BIN)/python -m docs.generate_share ovs_keepalive/share
 
 install: ## as root: an environment of its own in PREFIX/lib (/usr/local), command, unit, man pages; honours DESTDIR

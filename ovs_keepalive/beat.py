@@ -26,6 +26,7 @@ from ovs_keepalive.core.model import (
     ThreadLook,
 )
 from ovs_keepalive.core.pace import LONGEST, LOOKS, SHORTEST
+from ovs_keepalive.core.tally import Tally
 from ovs_keepalive.sensors.core_users import CoreUsers
 from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
 from ovs_keepalive.sensors.switches import NoSwitches, Switches
@@ -91,6 +92,7 @@ class Beat:
         self._pace(pace.period_of(settings.interval))
         self._process: ProcessId | None = None
         self._questions: Questions | None = None
+        self._tally = Tally()
         self._log: LogSensor | None = None  # None: vswitchd writes none
         self._seq = self._looks = self._looks_failed = 0
         self._blind_seconds = self._latest = 0.0
@@ -262,7 +264,7 @@ class Beat:
             return False
         if self._questions is not None:
             self._questions.close()
-        self._questions = Questions(found.value.control_socket) if isinstance(found, Seen) else None
+        self._questions = Questions(found.value.control_socket, self._tally) if isinstance(found, Seen) else None
         if self._log is not None:
             self._log.close()
         path = log_path(found.value.id.pid, self._proc) if isinstance(found, Seen) else None
@@ -323,6 +325,7 @@ class Beat:
         if self._questions is not None and self._questions.silent(now.mono) > self._period / 2:
             suspects = frozenset(id.tid for id in self._register.pmds)  # before that a plain look is base enough
         seen = self._threads.look(now, anew, suspects | self._off)
+        self._tally.looked(seen=isinstance(seen, Seen))
         self._switches.follow(self._threads.tids, now.mono)
         return seen
 
@@ -387,6 +390,7 @@ class Beat:
                 latest=self._latest,
                 looks=self._looks,
                 looks_failed=self._looks_failed,
+                counts=self._tally.told(),
                 event_witness=self._switches.status,
                 breaks=self._breaks.log,
                 break_counts=self._breaks.counts,

@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,6 +89,15 @@ def command_line() -> argparse.ArgumentParser:
     schema.set_defaults(verb=_schema)
 
     _add_incident(verbs, common)
+
+    collectd = verbs.add_parser(
+        "collectd",
+        parents=[database],
+        help="tells collectd what the columns say",
+        description="A child of collectd's exec plugin: values and notifications on stdout, every "
+        "COLLECTD_INTERVAL seconds, of the host COLLECTD_HOSTNAME. It ends when collectd does.",
+    )
+    collectd.set_defaults(verb=_collectd)
 
     check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
     check.add_argument("--default", action="store_true", help="print the commented default file instead")
@@ -269,6 +279,17 @@ def _schema(options: argparse.Namespace) -> int:
     from ovs_keepalive.publishers import schema
 
     return schema.verb(options.action, remote, sys.stdout)
+
+
+def _collectd(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    remote = _remote(options.ovsdb, config)
+    from ovs_keepalive import collectd
+
+    try:
+        return collectd.Child(remote, config.refresh / 1000, os.environ).loop()
+    except OSError as error:  # no descriptors, no memory
+        raise Problem(f"collectd: {error.strerror}: raise the limit of collectd's service", UNREACHABLE) from error
 
 
 def _check_config(options: argparse.Namespace) -> int:

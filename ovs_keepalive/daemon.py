@@ -34,6 +34,7 @@ from ovs_keepalive.publishers.columns import Columns
 from ovs_keepalive.publishers.http import Shown, WebServer
 from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
+from ovs_keepalive.publishers.prometheus import Exposition
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
 from ovs_keepalive.publishers.session import Session
 from ovs_keepalive.publishers.systemd import Notifier
@@ -95,7 +96,9 @@ class Daemon:
         self._mirror = Mirror(self._session) if mirrors else None
         self._keeper = self._keep_schema()
         self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
-        self._web = WebServer(options.listen, moment) if options.listen is not None else None
+        self._exposition = Exposition(__version__)
+        web = options.listen
+        self._web = WebServer(web, moment, self._exposition.render) if web is not None else None
         self._self = psutil.Process()
         self._room: tuple[str, frozenset[int]] = ("auto", frozenset())  # as it was made last
         self._facts: dict[str, str] = {}  # as the web shows them …
@@ -164,6 +167,7 @@ class Daemon:
             return
         if snapshot.at.mono - self._weighed >= WEIGH:
             self._weighed, self._facts = snapshot.at.mono, dict(self.facts())
+        self._exposition.take(snapshot, self._columns.committed, self._columns.failed)
         self._web.publish(Shown(snapshot, self._facts, tuple(self.events)))
 
     def _block(self) -> None:

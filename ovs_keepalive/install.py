@@ -30,6 +30,7 @@ RUNNING = Path("/run/systemd/system")  # there where systemd runs (sd_booted(3))
 UNSEEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - by ProtectHome= and PrivateTmp= of the unit
 PLAIN_PATH = re.compile(r"[\w./@+:,=-]+", re.ASCII)  # no quote, blank or % that a unit file would read otherwise
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+EXAMPLES = (f"prometheus/{NAME}.rules.yaml", f"grafana/{NAME}.json")
 CALL = 60.0  # seconds that a tool of systemd may take
 
 
@@ -199,7 +200,10 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
         share / "man" / "man5" / f"{NAME}.conf.5": _shipped("man", f"{NAME}.conf.5"),
         share / "bash-completion" / "completions" / NAME: _shipped("completion", NAME),
         share / "zsh" / "site-functions" / f"_{NAME}": _shipped("completion", f"_{NAME}"),
+        share / NAME / "collectd" / f"{NAME}.conf": _for_collectd(wishes, command),
     }
+    for example in EXAMPLES:  # for other programs, which their administrators point at them
+        files[share / NAME / example] = _shipped(*example.split("/"))
     if wishes.user is None:
         files[lib / "sysusers.d" / f"{NAME}.conf"] = _shipped("sysusers.d", f"{NAME}.conf")
     else:
@@ -213,6 +217,12 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
     if wishes.full_causes:
         files[drop_ins / "30-full-causes.conf"] = _shipped("systemd", f"{UNIT}.d", "30-full-causes.conf")
     return {path: text.encode() for path, text in files.items()}
+
+
+def _for_collectd(wishes: Wishes, command: Path) -> str:
+    """The example that an operator copies to collectd, with the command and the user of this installation."""
+    text = _shipped("collectd", f"{NAME}.conf")
+    return text.replace(f'Exec "{NAME}" "{SHIPPED_COMMAND}"', f'Exec "{wishes.user or NAME}" "{command}"')
 
 
 def _shipped(*names: str) -> str:

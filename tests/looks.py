@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from ovs_keepalive.beat import WHOLE
 from ovs_keepalive.core import breaks, heartbeat, pace, vswitchd
 from ovs_keepalive.core.heartbeat import Register
+from ovs_keepalive.core.log_events import LogEvent
 from ovs_keepalive.core.model import (
     NEVER,
     Cause,
     CloseLook,
     Ended,
-    LogEvent,
+    LookCounts,
     Looks,
     MainLook,
     Moment,
@@ -549,5 +550,6 @@ def snapshot(pmds: Iterable[Pmd] = (), **fields: Any) -> Snapshot:
         "latest": 0.0,
         "looks": 10,
         "looks_failed": 0,
+        "counts": LookCounts(),
     }
     return Snapshot(**{**values, **fields})

@@ -32,6 +32,7 @@ from ovs_keepalive.core.model import (
     Vswitchd,
     VswitchdState,
 )
+from ovs_keepalive.core.pace import LOOKS
 
 HISTORY = 500  # transitions kept
 CONFIRM = 0.1  # intervals between MISSING and the look that confirms DEAD
@@ -258,7 +259,10 @@ def _hand_over(
         return pmds, process
     present = {id: pmd for id, pmd in pmds.items() if pmd.id.process == process.process}
     settled = process.state is VswitchdState.RUNNING and now.mono - process.since.mono > settings.restart_deadline
-    if settled or _are_registered(present.values(), view, now.mono - interval):
+    if not process.first_at and any(pmd.state is not State.UNUSED for pmd in present.values()):
+        process = process._replace(first_at=now.mono)
+    waited = now.mono - process.first_at if process.first_at else 0.0
+    if settled or waited > interval / 2 or _are_registered(present.values(), view, waited >= interval / LOOKS):
         if process.state is VswitchdState.STARTING:
             witness = "answers, its PMDs are registered"
             process = process._replace(state=VswitchdState.RUNNING, since=now, witness=witness)
@@ -272,15 +276,15 @@ def _held_back(pmd: Pmd) -> Pmd:
     return pmd._replace(state=State.UNUSED, since=pmd.cause_since) if pmd.state in WELL else pmd
 
 
-def _are_registered(pmds: Collection[Pmd], view: observe.View, long_ago: float) -> bool:
-    """Whether a new process's PMDs can be registered: all of them, or one that was seen long ago (monotonic)."""
-    registered = [pmd for pmd in pmds if pmd.state is not State.UNUSED]
-    if any(pmd.cause_since.mono < long_ago for pmd in registered):
-        return True
+def _are_registered(pmds: Collection[Pmd], view: observe.View, again: bool) -> bool:
+    """Whether all of a new process's PMDs can be registered. again: it was asked once more since the first could be."""
     # vswitchd counts a PMD as soon as it has made it, /proc shows its name a moment later.
     pending = any(pmd.state is State.UNUSED and pmd.rxqs != () for pmd in pmds)
     counted = view.blocks is not None and view.blocks.keys() <= {pmd.core for pmd in pmds}
-    return bool(registered) and counted and not pending
+    # It polls nothing, or not yet: vswitchd answers between two ports, too.
+    idle = any(pmd.state is State.UNUSED for pmd in pmds)
+    registered = any(pmd.state is not State.UNUSED for pmd in pmds)
+    return registered and counted and not pending and (again or not idle)
 
 
 def _retold(register: Register, pmds: dict[ThreadId, Pmd], process: Vswitchd) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
+from ovs_keepalive.core.log_events import LogEvent
+
 T = TypeVar("T")
 
 
@@ -69,7 +71,6 @@ class Moment(NamedTuple):
 
 
 NEVER = Moment(0.0, 0)
-MAIN = "main"  # what OVS calls its main thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,34 +177,6 @@ class MainLook(NamedTuple):
     answered: bool  # it has answered this daemon at least once
 
 
-class Blocked(NamedTuple):
-    """A thread waits for another one to quiesce. Told after 1 s, and whenever that time has doubled; not when it ends.
-
-    Only `by` main is main held up. `who` main is no news: a main thread that is busy does not quiesce.
-    """
-
-    ms: int  # for which it has waited
-    who: str  # is waited for: "pmd-c01/id:8" as its comm has it, "revalidator5", "main"
-    by: str = MAIN  # waits: "main", "urcu3"
-
-
-class LongPoll(NamedTuple):
-    """A thread was away from its poll loop for a second or more. Told afterwards, never of a PMD."""
-
-    ms: int
-    by: str = MAIN  # "main", "revalidator5"
-
-
-class PmdChanged(NamedTuple):
-    """A PMD was created or destroyed on purpose."""
-
-    core: int
-    created: bool
-
-
-LogEvent = Blocked | LongPoll | PmdChanged
-
-
 class Sent(NamedTuple):
     """What vswitchd has sent until one answer of its main thread."""
 
@@ -302,6 +275,7 @@ class Vswitchd(NamedTuple):
     crashes: tuple[Moment, ...] = ()  # of this process and those before it, that still count
     looping: Moment | None = None  # since when it is a crash loop
     alive_at: float = 0.0  # monotonic; when it was last seen alive without one of its PMD threads
+    first_at: float = 0.0  # monotonic; when the first of its PMDs could have taken the place of an earlier process's
     how: BreakKind | None = None  # how the process before it ended
     plan: Plan | None = None  # that one's restart was announced by this; it serves for no other
 
@@ -351,6 +325,15 @@ class Transition(NamedTuple):
     evidence: str
 
 
+class LookCounts(NamedTuple):
+    """What came of the looks since the daemon began. Those at the control socket that failed are looks_failed."""
+
+    proc: int = 0  # at the threads, in /proc
+    proc_failed: int = 0
+    answers: tuple[int, ...] = ()  # of the control socket, by how long they took (tally.BOUNDS; the last: longer still)
+    answer_seconds: float = 0.0  # how long they took, in sum
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the operator asked for, as far as the beat needs it."""
@@ -383,6 +366,7 @@ class Snapshot:
     latest: float  # seconds; by how much the latest of its looks came late
     looks: int
     looks_failed: int
+    counts: LookCounts
     event_witness: str = ""  # to which threads it listens, and why not to others
     breaks: tuple[Break, ...] = ()  # newest last; the last one may be under way
     break_counts: Mapping[BreakKind, int] = field(default_factory=dict)  # all since the daemon began

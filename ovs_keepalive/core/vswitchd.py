@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovs_keepalive.core import observe
+from ovs_keepalive.core.log_events import MAIN, Blocked
 from ovs_keepalive.core.model import (
-    MAIN,
-    Blocked,
     BreakKind,
     Looks,
     MainLook,

@@ -28,14 +28,53 @@ MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"
 EVENTS = 100  # transitions of the session that are remembered
 
 
-class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no types
-    """Notices conversions of the database, which cancel every monitor."""
+class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no types
+    """Notices conversions of the database, which cancel every monitor.
 
-    conversions = 0
+    Of two that follow each other closely the second finds nothing to cancel, and nobody is told of it. So what was
+    asked in between is void as well: once the monitor stands again.
+    """
+
+    _turns = 0  # conversions, and monitors that stood again
+    _stands = False
+
+    def __init__(self, remote: str, columns: Sequence[str]) -> None:
+        """columns: the maps of Open_vSwitch that are monitored; the server has to have every one of them."""
+        schema = {
+            "name": DATABASE,
+            "version": "8.0.0",
+            "tables": {TABLE: {"columns": dict.fromkeys(columns, MAP), "isRoot": True, "maxRows": 1}},
+        }
+        helper = ovs.db.idl.SchemaHelper(schema_json=schema)
+        helper.register_columns(TABLE, list(columns))
+        super().__init__(remote, helper)
+
+    @property
+    def link(self) -> Any:
+        """The session below it: python-ovs tells in no other way whether it is connected."""
+        return self._session
+
+    @property
+    def life(self) -> tuple[int, int]:
+        """Changes with each connection and each conversion: what was known of the server is void."""
+        return self.link.get_seqno(), self._turns
+
+    @property
+    def monitors(self) -> bool:
+        """Whether the server has agreed to tell every change."""
+        return bool(self.link.is_connected() and self.state == self.IDL_S_MONITORING)
+
+    def run(self) -> bool:
+        """Take in what the server sent; whether anything changed."""
+        changed = bool(super().run())
+        if self._stands != self.monitors:
+            self._stands = self.monitors
+            self._turns += self._stands
+        return changed
 
     def handle_monitor_canceled(self, message: Any) -> bool:
         canceled = bool(super().handle_monitor_canceled(message))
-        self.conversions += canceled
+        self._turns += canceled
         return canceled
 
 
@@ -50,7 +89,7 @@ class Outcome(Enum):
 class Write:
     """One transaction with one operation on the row of Open_vSwitch. Whoever started it asks how it stands."""
 
-    def __init__(self, idl: _Idl, operation: Mapping[str, Any]) -> None:
+    def __init__(self, idl: AwareIdl, operation: Mapping[str, Any]) -> None:
         self._transaction = ovs.db.idl.Transaction(idl)
         self._transaction.add_op({"table": TABLE, "where": [], **operation})
         self._transaction.commit()
@@ -77,14 +116,7 @@ class Session:
         self.connected = False
         self.life = (-1, 0)  # changes with each connection and each conversion: what was known of the server is void
         self.events: list[Transition] = []
-        schema = {
-            "name": DATABASE,
-            "version": "8.0.0",
-            "tables": {TABLE: {"columns": dict.fromkeys(columns, MAP), "isRoot": True, "maxRows": 1}},
-        }
-        helper = ovs.db.idl.SchemaHelper(schema_json=schema)
-        helper.register_columns(TABLE, list(columns))
-        self._idl = _Idl(remote, helper)
+        self._idl = AwareIdl(remote, columns)
         self._idl.set_lock(LOCK)
         self._problem = ""  # the one logged last
         self._lock = "not asked for"
@@ -99,10 +131,9 @@ class Session:
         except Exception as error:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
             self._warn("unreadable", f"an answer that cannot be read: {type(error).__name__}: {error}", now)
             self._idl.force_reconnect()
-        link = self._idl._session  # noqa: SLF001 - python-ovs tells in no other way whether it is connected
-        connected = bool(link.is_connected() and self._idl.tables[TABLE].rows)
+        connected = bool(self._idl.link.is_connected() and self._idl.tables[TABLE].rows)
         if connected:
-            self.life = (link.get_seqno(), self._idl.conversions)
+            self.life = self._idl.life
         if self.problem != self._problem:
             self._problem = self.problem
             if self._problem:

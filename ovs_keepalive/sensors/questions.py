@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, Seen, Sent
+from ovs_keepalive.core.tally import Tally
 from ovs_keepalive.formats import pmd_perf, pmd_rxq
 from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
 
@@ -55,8 +56,9 @@ NOTHING = Answers()
 class Questions:
     """The conversation with the main thread of one vswitchd process, over one connection."""
 
-    def __init__(self, control_socket: Path) -> None:
+    def __init__(self, control_socket: Path, tally: Tally | None = None) -> None:
         self._client = AppctlClient(control_socket)
+        self._tally = tally or Tally()  # outlives the process that is asked
         self._kind = self._wanted = Kind.COUNTERS
         self._asked = self._began = 0.0  # monotonic time of the last request, and of the question's first one
         self._wholly = True
@@ -130,7 +132,9 @@ class Questions:
             return self._send(now)
         if self._kind is Kind.RXQS:
             return Answers(rxqs=Seen(now, tuple(p for name, reply in self._texts for p in pmd_rxq.parse(reply, name))))
-        self._costs.append(now.mono - self._began)
+        took = now.mono - self._began
+        self._costs.append(took)
+        self._tally.answered(took)
         counts = [count for _, reply in self._texts if (count := pmd_perf.parse_sent(reply)) is not None]
         sent = Sent(self._began, sum(counts) if counts else None, self._kernel)
         if not self._wholly and len(self._texts) == 1 and (iterations := pmd_perf.parse_iterations(text)) is not None:
@@ -174,6 +178,7 @@ class Questions:
     def _nothing(self, now: Moment) -> Answers:
         if self._wanted is Kind.RXQS:
             return Answers(rxqs=Seen(now, ()))
+        self._tally.answered(now.mono - self._began)
         return Answers(counters=Seen(now, ()), sent=Sent(self._began, None, self._kernel))
 
     def _blind(self, now: Moment, why: str) -> Answers:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench`: what a look costs, what a PMD feels of it, how soon a stall is told. Prints tables, asserts no time."""
+"""`make bench`: what a look and a scrape cost, what a PMD feels of it, how soon a stall is told. Prints tables.
+
+It asserts no time.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ import sys
 import yaml
 
 from ovs_keepalive.sandbox import SandboxError, missing
-from tests.bench import cost, detection, effect
+from tests.bench import cost, detection, effect, scrape
 from tests.bench.meters import machine
 
-SECTIONS = ("cost", "effect", "detection")
+SECTIONS = ("cost", "effect", "detection", "scrape")
 SIZES = (1, 8, 64, 256)  # PMD threads
 
 
@@ -43,6 +46,8 @@ def _show(section: str, options: argparse.Namespace) -> None:
         cost.show(options.pmds, options.seconds or (3.0 if quick else 20.0), warm_up)
     elif section == "effect":
         effect.show(5 if quick else 20, 1.0 if quick else 3.0, warm_up)
+    elif section == "scrape":
+        scrape.show(options.pmds[-1:] if quick else options.pmds, warm_up)
     else:
         detection.show(_plan(options))
 

@@ -19,8 +19,21 @@ import msgspec
 
 from ovs_keepalive import collector, config, records
 from ovs_keepalive.core import doctor, settings
-from ovs_keepalive.core.model import Blocked, LongPoll, Moment, NotSeen, PmdChanged, ProcessId, Seen, State
-from ovs_keepalive.formats import column, document, incident, plain, pmd_perf, pmd_rxq, procfs, schema, tables
+from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
+from ovs_keepalive.core.model import Moment, NotSeen, ProcessId, Seen, State
+from ovs_keepalive.formats import (
+    alarms,
+    collectd,
+    column,
+    document,
+    incident,
+    plain,
+    pmd_perf,
+    pmd_rxq,
+    procfs,
+    schema,
+    tables,
+)
 from ovs_keepalive.formats import vlog_lines as vlog
 from ovs_keepalive.publishers import mirror
 from ovs_keepalive.publishers import schema as remote
@@ -31,6 +44,7 @@ from ovs_keepalive.sensors.questions import Answers, Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
+from tests import collectd_words
 from tests.looks import pmd, snapshot
 from tests.requests import Requests, Source
 
@@ -121,6 +135,11 @@ _KEYS += (
     "true",
     "100",
     "ALIVE,1",
+    "DEAD,3,1763690430123",
+    "interval=1000;beat=1763690430123",
+    "HUNG;pid=8;culprit=x",
+    "daemon",
+    "other_config",
 )
 
 
@@ -539,6 +558,30 @@ def _rows(data: bytes) -> None:
         plain.json_bytes(change)
 
 
+def _collectd(data: bytes) -> None:
+    """Updates of the three columns, and a turn after each."""
+    said = _json(data)
+    watch, now = alarms.Watch(1.0, NOW), NOW
+    for step in (said if isinstance(said, list) else [said])[:8]:
+        columns = step if isinstance(step, dict) else {}
+        keepalive, detail, other_config = (
+            {str(key): str(value) for key, value in columns[name].items()}
+            if isinstance(columns.get(name), dict)
+            else None
+            for name in ("keepalive", "keepalive_detail", "other_config")
+        )
+        now = Moment(now.mono + 4, now.wall_ms + 4000)
+        content = alarms.Content(keepalive, detail, other_config or {"enable-keepalive": "true"})
+        link = alarms.Link(step is not None, str(columns.get("name")), str(columns.get("error")))
+        notices = [*watch.take(content, now), *watch.look(link, now)]
+        for line in (
+            *(collectd.notification(notice, link.remote) for notice in notices),
+            *collectd.values(watch, link.remote, 10.0, now),
+        ):
+            assert collectd_words.read(line)
+        assert watch.look(link, now) == []
+
+
 def _head() -> incident.Head:
     return incident.Head(number=1, at=0, who="", old="", new="", cause="", evidence="", complete=True)
 
@@ -696,6 +739,27 @@ TARGETS = (
             {"enable-keepalive": "true", "keepalive-interval": "100", "ovs-keepalive-core3": "ALIVE,1", "ovn-x": "y"},
         ),
         "rows: settings, `external_ids`, what a record asks for",
+    ),
+    Target(
+        "collectd",
+        _collectd,
+        (),
+        _these(
+            [
+                {
+                    "keepalive": {"pmd-c00/id:7": f"{state},0,{NOW.wall_ms}"},
+                    "keepalive_detail": {
+                        "daemon": f"version=1;pid=7;interval=1000;since=1;beat={NOW.wall_ms}",
+                        "vswitchd": f"{vswitchd};pid=8;since=1;culprit=pmd-c00/id:7",
+                        "pmd-c00/id:7": 'cause=traced;since=1;witness=state t, held by "gdb"',
+                    },
+                }
+                for state, vswitchd in (("ALIVE", "RUNNING"), ("DEAD", "HUNG"), ("x", ""))
+            ],
+            [{"keepalive": {"a": "ALIVE,0,1"}}, None, {"keepalive": {}, "other_config": {"enable-keepalive": "x"}}],
+            {"name": 'a/"b', "keepalive": {'"': "DEAD,0,0", "\n": "GONE,1,1"}},
+        ),
+        "the columns, as `collectd` subscribes to them",
     ),
     Target(
         "control-socket",

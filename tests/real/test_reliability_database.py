@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from ovs_keepalive import records
+from ovs_keepalive.publishers import schema as publisher
 from ovs_keepalive.sandbox import Sandbox, request, wait
 from tests.around import REFRESH, Watched
 from tests.between import Between
@@ -101,6 +102,19 @@ def test_the_schema_converted_under_it_again_and_again(watched: Watched) -> None
                     watched.wait_until_well()
                     watched.subscribe()
     watched.beat_on(stretch)
+    assert watched.lies == []
+    watched.came_through(lines=60)
+
+
+def test_columns_that_are_away_for_a_moment_only(watched: Watched) -> None:
+    """The second of two conversions in a row finds no monitor to cancel: nobody is told of it."""
+    publisher.apply(watched.sandbox.remote)
+    watched.start(schema="manual")
+    for _ in range(3):
+        publisher.revert(watched.sandbox.remote)
+        publisher.apply(watched.sandbox.remote)
+        watched.wait_until_well()
+    watched.subscribe()
     assert watched.lies == []
     watched.came_through(lines=60)
 

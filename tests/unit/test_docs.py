@@ -8,15 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ovs_keepalive.config import Config, parse
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_states_md_is_what_the_table_says() -> None:
-    script = ROOT / "docs" / "generate_states.py"
-    printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert (ROOT / "docs" / "states.md").read_text() == printed.stdout, "run make docs"
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [
+        ("states", "docs/states.md"),
+        ("metrics", "docs/metrics.md"),
+        ("dashboard", "ovs_keepalive/share/grafana/ovs-keepalive.json"),
+    ],
+)
+def test_what_is_generated_is_what_the_code_says(script: str, page: str) -> None:
+    path = ROOT / "docs" / f"generate_{script}.py"
+    printed = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (ROOT / page).read_text() == printed.stdout, "run make docs"
 
 
 def test_every_relative_link_in_the_docs_leads_somewhere() -> None:

@@ -26,7 +26,10 @@ PLAIN = {
     "usr/local/share/bash-completion/completions/ovs-keepalive",
     "usr/local/share/man/man5/ovs-keepalive.conf.5",
     "usr/local/share/man/man8/ovs-keepalive.8",
+    "usr/local/share/ovs-keepalive/collectd/ovs-keepalive.conf",
+    "usr/local/share/ovs-keepalive/grafana/ovs-keepalive.json",
     "usr/local/share/ovs-keepalive/installed.json",
+    "usr/local/share/ovs-keepalive/prometheus/ovs-keepalive.rules.yaml",
     "usr/local/share/zsh/site-functions/_ovs-keepalive",
     CONFIG,
 }
@@ -84,6 +87,14 @@ def test_a_command_inside_the_tree_is_named_as_its_host_will_see_it(tmp_path: Pa
     _install(tmp_path, command=tmp_path / "usr/bin/ovs-keepalive", prefix=Path("/usr"))
     unit = (tmp_path / "usr/lib/systemd/system/ovs-keepalive.service").read_text()
     assert "\nExecStart=/usr/bin/ovs-keepalive run\n" in unit
+
+
+@pytest.mark.parametrize("user", [None, "openvswitch"])
+def test_the_example_for_collectd_runs_the_command_that_is_installed(tmp_path: Path, user: str | None) -> None:
+    _install(tmp_path, user=user)
+    lines = (tmp_path / "usr/local/share/ovs-keepalive/collectd/ovs-keepalive.conf").read_text().splitlines()
+    told = [line.strip() for line in lines if line.strip().startswith("Exec ")]
+    assert told == [f'Exec "{user or "ovs-keepalive"}" "{COMMAND}" "collectd"']
 
 
 def test_the_configuration_is_the_default_one_and_valid(tmp_path: Path) -> None:

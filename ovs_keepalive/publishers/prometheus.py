@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /metrics answers: the newest snapshot, what was counted of the PMDs, and what the daemon itself takes."""
+
+from __future__ import annotations
+
+import re
+import resource
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import psutil
+
+from ovs_keepalive.core import ledger
+from ovs_keepalive.core.model import Snapshot, Transition
+from ovs_keepalive.formats import metrics
+from ovs_keepalive.formats.plain import one_line
+
+PAUSE = 0.25  # seconds between two snapshots without a transition of which one page will do
+_ASKS_OPENMETRICS = re.compile(r"\s*application/openmetrics-text\s*(;|$)", re.IGNORECASE)
+_NOT_AT_ALL = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
+_VERSION = re.compile(r";\s*version=\"?([^;\"\s]*)", re.IGNORECASE)
+
+
+class _Taken(NamedTuple):
+    """All that the main loop has handed over, replaced as a whole: any thread may read it."""
+
+    snapshot: Snapshot | None
+    counted: Mapping[str, ledger.Counted]
+    committed: int
+    failed: int
+
+
+class Exposition:
+    """take() belongs to the main loop, render() to any thread, several at once too."""
+
+    def __init__(self, version: str) -> None:
+        """version: of this daemon."""
+        self._version = version
+        self._self = psutil.Process()
+        self._began = self._self.create_time()
+        self._taken = _Taken(None, {}, 0, 0)
+        self._lock = threading.Lock()
+        self._pages: dict[bool, tuple[_Taken | None, bytes]] = dict.fromkeys((False, True), (None, b""))
+        self._history: tuple[Transition, ...] = ()  # the last one that was counted …
+        self._counted_to = float("-inf")  # … up to this moment, monotonic
+
+    def take(self, snapshot: Snapshot, committed: int = 0, failed: int = 0) -> None:
+        """The newest snapshot, and how many transactions there were. Costs nothing while no state changes."""
+        counted = self._taken.counted
+        if snapshot.history is not self._history:
+            self._history = snapshot.history
+            counted = self._count(counted, snapshot)
+        self._taken = _Taken(snapshot, counted, committed, failed)
+
+    def render(self, accept: str) -> tuple[str, bytes]:
+        """Content type and page, as the header `Accept` asks for it.
+
+        One thread at a time makes one, and it serves all who ask until there is news, or for PAUSE: however many they
+        are, they take no more of the interpreter from the beat.
+        """
+        openmetrics = wants_openmetrics(accept)
+        with self._lock:
+            of, page = self._pages[openmetrics]
+            if of is None or not _says_the_same(of, self._taken):
+                of = self._taken
+                page = self._page(of, openmetrics=openmetrics)
+                self._pages[openmetrics] = (of, page)
+        return metrics.OPENMETRICS if openmetrics else metrics.TEXT, page
+
+    def _page(self, taken: _Taken, *, openmetrics: bool) -> bytes:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        own = metrics.Own(used.ru_utime + used.ru_stime, self._self.memory_info().rss, self._began)
+        facts = metrics.Facts(self._version, own, taken.committed, taken.failed, taken.snapshot, taken.counted)
+        return "".join(metrics.text(facts, openmetrics=openmetrics)).encode()
+
+    def _count(self, counted: Mapping[str, ledger.Counted], snapshot: Snapshot) -> Mapping[str, ledger.Counted]:
+        news = [transition for transition in snapshot.history if transition.at.mono > self._counted_to]
+        if not news:
+            return counted
+        self._counted_to = news[-1].at.mono
+        of_pmds = (t._replace(who=one_line(t.who)) for t in news if t.who.startswith("pmd-"))
+        return ledger.counted(counted, of_pmds, {one_line(pmd.name) for pmd in snapshot.pmds})
+
+
+def _says_the_same(of: _Taken, now: _Taken) -> bool:
+    """Whether a page of that will do."""
+    if of.snapshot is None or now.snapshot is None:
+        return of is now
+    same = of.snapshot.history is now.snapshot.history and of.snapshot.settings == now.snapshot.settings
+    return same and now.snapshot.at.mono - of.snapshot.at.mono < PAUSE
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether the header names OpenMetrics 1.0. Its other words are for choices that there are not here.
+
+    prometheus_client.exposition.choose_encoder would do, but raises TypeError for `version=a`.
+    """
+    for wish in accept.split(","):
+        if _ASKS_OPENMETRICS.match(wish) and not _NOT_AT_ALL.search(wish):
+            version = _VERSION.search(wish)
+            if version is None or version[1].startswith("1."):
+                return True
+    return False

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a scrape of /metrics costs the daemon, and how late its beat, or any thread beside it, gets meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import psutil
+
+from ovs_keepalive.core.model import LookCounts, Moment, Shares, Transition
+from ovs_keepalive.daemon import SWITCH
+from ovs_keepalive.publishers.prometheus import Exposition
+from tests.bench.meters import percent, quartiles, switch, table
+from tests.lab import node, own_blind
+from tests.looks import pmd, snapshot
+from tests.switch import TestedSandbox
+
+FORMATS = {"text": "", "OpenMetrics": "application/openmetrics-text;version=1.0.0"}
+SCRAPES = 20  # in a window …
+EVERY = 1.0  # … one in so many seconds: each finds a new snapshot, and Prometheus asks less often
+TICK = 0.02  # seconds
+BESIDE = 4.0  # seconds of nothing but pages, one after the other
+
+
+class Scraped(NamedTuple):
+    """A window with scrapes, beside one without."""
+
+    pmds: int
+    kib: float  # of a page
+    took: list[float]  # seconds until a page was there
+    cpu: float  # seconds of the daemon's CPU a scrape, beyond what it takes without
+    idle: float  # the part of a core that it takes without
+    late: tuple[float, float]  # the beat's blind time, part of the window: without, with
+    latest: float  # seconds; by how much the latest look came late, with
+
+
+def show(sizes: Sequence[int], warm_up: float) -> None:
+    """Measure, and print the tables."""
+    print(
+        f"\n## 4. A scrape\n\nOne page after the other for {BESIDE:g} s, and a thread beside it that wants to wake "
+        f"every {TICK * 1000:g} ms: how late it does\n(the interpreter's switch interval is the daemon's). "
+        "To reach: 256 PMDs 30 ms of CPU.\n"
+    )
+    head = [
+        "PMDs",
+        "format",
+        "page",
+        "CPU a page, quartiles",
+        "take(), no news",
+        "thread late, quartiles",
+        "with no pages",
+    ]
+    print(table(head, [row for pmds in sizes for row in _in_process(pmds)]))
+    print(
+        f"\nThe daemon itself, asked every {EVERY:g} s for {SCRAPES * EVERY:g} s, and left alone for as "
+        "long.\nCPU: of all its threads, beyond what it takes when left alone. Blind: its beat came late.\n"
+    )
+    head = ["PMDs", "page", "until it is there, quartiles", "CPU a scrape", "left alone", "blind", "left alone"]
+    rows = []
+    for pmds in sizes:
+        scraped = _daemon(pmds, warm_up)
+        rows.append([
+            str(scraped.pmds),
+            f"{scraped.kib:.0f} KiB",
+            _milliseconds(scraped.took),
+            f"{scraped.cpu * 1000:.1f} ms",
+            percent(scraped.idle),
+            percent(scraped.late[1]),
+            percent(scraped.late[0]),
+            f"{scraped.latest * 1000:.0f} ms",
+        ])  # fmt: skip
+    print(table([*head, "latest look"], rows))
+
+
+def _in_process(pmds: int) -> list[list[str]]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH)
+    try:
+        return [_pages(pmds, name, accept) for name, accept in FORMATS.items()]
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _pages(pmds: int, name: str, accept: str) -> list[str]:
+    shares = Shares(1e5, 0.5, 0.3, 0.2, 0.9, 0.1)
+    known = [
+        pmd(name=f"pmd-c{core:02d}/id:{core + 7}", core=core, iterations=10**9 + core, shares=shares)
+        for core in range(pmds)
+    ]
+    history = tuple(Transition(Moment(1.0, 1), one.name, "UNUSED", "ALIVE", "none", "") for one in known)
+    told = snapshot(known, history=history, counts=LookCounts(1, 0, (1,) * 15, 1.0))
+    exposition = Exposition("0.0.0")
+    exposition.take(told, 1, 0)
+    resting = _late(lambda: time.sleep(BESIDE))
+    spent: list[float] = []
+    size = 0
+
+    def scrape() -> None:
+        nonlocal size
+        over = time.monotonic() + BESIDE
+        while time.monotonic() < over:
+            exposition.take(replace(told, at=Moment(1000.0 + len(spent), 1)), 1, 0)  # else no page is made anew
+            begin = time.thread_time()
+            size = len(exposition.render(accept)[1])
+            spent.append(time.thread_time() - begin)
+
+    beside = _late(scrape)
+    begin = time.thread_time()
+    for _ in range(1000):
+        exposition.take(told, 1, 0)
+    taken = (time.thread_time() - begin) / 1000
+    cost = f"{taken * 1e6:.1f} us"
+    size_of_it = f"{size / 1024:.0f} KiB"
+    return [str(pmds), name, size_of_it, _milliseconds(spent), cost, _milliseconds(beside), _milliseconds(resting)]
+
+
+def _late(work: Callable[[], object]) -> list[float]:
+    """Seconds by which a thread woke late, each time, while that was done."""
+    over, late = threading.Event(), list[float]()
+
+    def tick() -> None:
+        while not over.is_set():
+            planned = time.monotonic() + TICK
+            time.sleep(TICK)
+            late.append(time.monotonic() - planned)
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    try:
+        work()
+    finally:
+        over.set()
+        ticker.join()
+    return late
+
+
+def _daemon(pmds: int, warm_up: float) -> Scraped:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with TestedSandbox(pmds=pmds) as sandbox:
+        sandbox.settings(enable_keepalive=True, keepalive_interval=1000)
+        pid = sandbox.start_daemon(config={"web-listen": address})
+        switch(sandbox, True)
+        time.sleep(warm_up)
+        size = len(_fetch(address))
+        spent, blind = _Spent(pid), [own_blind(sandbox)]
+        time.sleep(SCRAPES * EVERY)
+        idle = spent.seconds()
+        blind.append(own_blind(sandbox))
+        spent, took = _Spent(pid), []
+        for number in range(SCRAPES):
+            time.sleep(max(0.0, spent.begin + number * EVERY - time.monotonic()))
+            begin = time.monotonic()
+            _fetch(address)
+            took.append(time.monotonic() - begin)
+        time.sleep(max(0.0, spent.begin + SCRAPES * EVERY - time.monotonic()))
+        asked = spent.seconds()
+        blind.append(own_blind(sandbox))
+        window, latest = SCRAPES * EVERY, node(sandbox)["cost"]["own_latest_ms"] / 1000
+    late = ((blind[1] - blind[0]) / window, (blind[2] - blind[1]) / window)
+    return Scraped(pmds, size / 1024, took, (asked - idle) / SCRAPES, idle / window, late, latest)
+
+
+class _Spent:
+    """What a process takes, with its threads that have ended: one answers each scrape."""
+
+    def __init__(self, pid: int) -> None:
+        self.begin = time.monotonic()
+        self._process = psutil.Process(pid)
+        self._before = self._now()
+
+    def seconds(self) -> float:
+        """Of CPU, since the beginning."""
+        return self._now() - self._before
+
+    def _now(self) -> float:
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+
+def _fetch(address: str) -> bytes:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        return bytes(answer.read())
+
+
+def _milliseconds(values: Sequence[float]) -> str:
+    return " / ".join(f"{value * 1000:.1f}" for value in quartiles(values)) + " ms"
