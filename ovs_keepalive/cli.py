@@ -99,6 +99,8 @@ def command_line() -> argparse.ArgumentParser:
     )
     collectd.set_defaults(verb=_collectd)
 
+    _add_upgrade_watch(verbs, database)
+
     check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
     check.add_argument("--default", action="store_true", help="print the commented default file instead")
     check.set_defaults(verb=_check_config)
@@ -135,6 +137,22 @@ def _add_incident(verbs: Any, common: _Parser) -> None:
     parser.add_argument("--output", type=Path, metavar="F", help="export to this file (stdout)")
     parser.add_argument("--state-dir", type=Path, metavar="D", help="where they are (state-dir of the configuration)")
     parser.set_defaults(verb=_incident)
+
+
+def _add_upgrade_watch(verbs: Any, database: _Parser) -> None:
+    parser = verbs.add_parser(
+        "upgrade-watch",
+        parents=[database],
+        help="announce a restart of vswitchd, run the command that makes it, report what it broke",
+        description="Tells first how long such restarts broke on this host. Exit status: 0 only if all came back, 1 if "
+        "not, or if nothing was started because --max-break may be exceeded.",
+        usage="ovs-keepalive upgrade-watch [--max-break S] [--deadline S] [--json] -- COMMAND",
+    )
+    parser.add_argument("--max-break", type=float, metavar="S", help="begin only if no earlier one broke for longer")
+    parser.add_argument("--deadline", type=int, default=120, metavar="S", help="seconds until all has to be back (120)")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    parser.add_argument("command", nargs="+", metavar="COMMAND", help="that restarts it, such as ovs-ctl restart")
+    parser.set_defaults(verb=_upgrade_watch)
 
 
 def _add_install(verbs: Any) -> None:
@@ -290,6 +308,21 @@ def _collectd(options: argparse.Namespace) -> int:
         return collectd.Child(remote, config.refresh / 1000, os.environ).loop()
     except OSError as error:  # no descriptors, no memory
         raise Problem(f"collectd: {error.strerror}: raise the limit of collectd's service", UNREACHABLE) from error
+
+
+def _upgrade_watch(options: argparse.Namespace) -> int:
+    remote = _remote(options.ovsdb, load(options.config))
+    if options.max_break is not None and not options.max_break > 0:  # nan is none either
+        raise Problem(f"--max-break {options.max_break:g}: no time: give seconds above 0", USAGE)
+    from ovs_keepalive import upgrade_watch
+
+    if not 1 <= options.deadline <= upgrade_watch.LONGEST:
+        raise Problem(f"--deadline {options.deadline}: give seconds from 1 to {upgrade_watch.LONGEST}", USAGE)
+    wishes = upgrade_watch.Wishes(options.command, options.max_break, options.deadline, options.json)
+    try:
+        return WELL if upgrade_watch.run(wishes, ask_daemon, remote, sys.stdout) else UNHEALTHY
+    except upgrade_watch.NotBegun as error:
+        raise Problem(f"upgrade-watch: {error}", UNHEALTHY) from error
 
 
 def _check_config(options: argparse.Namespace) -> int:

@@ -11,12 +11,11 @@ import msgspec
 from ovs_keepalive import records
 from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
+from ovs_keepalive.core.breaks import LONGEST
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.formats import breaks, document, incident, tables
 from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick, seconds
 from ovs_keepalive.restarts import Restarts
-
-LONGEST_RESTART = 3600  # seconds that an announced restart may take
 
 
 class Source(Protocol):
@@ -140,7 +139,7 @@ class Commands:
         return Answer(lambda: breaks.listing(log), lambda: [breaks.document(one) for one in log])
 
     def _plan_restart(self, _snapshot: Snapshot, arguments: list[str]) -> Answer:
-        plan = self._source.restarts.announce(seconds(arguments[0], LONGEST_RESTART), moment())
+        plan = self._source.restarts.announce(seconds(arguments[0], LONGEST), moment())
         return Answer(
             lambda: f"{tables.ENABLED}\nrestart of vswitchd announced: {breaks.promise(plan)}\n",
             lambda: {"enabled": True, "announced": breaks.plan_document(plan)},

@@ -14,6 +14,8 @@ from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.log_events import LogEvent
 from ovs_keepalive.core.model import (
     NEVER,
+    Break,
+    BreakKind,
     Cause,
     CloseLook,
     Ended,
@@ -529,6 +531,32 @@ def unknown_pmd(**fields: Any) -> Pmd:
 def running(process: ProcessId | None = FIRST, **fields: Any) -> Vswitchd:
     """A vswitchd that answers, unless said otherwise."""
     known = Vswitchd(process, VswitchdState.RUNNING, Moment(900.0, WALL_MS), 0.0, 0.0, "answers", "", None)
+    return known._replace(**fields)
+
+
+def broke(**fields: Any) -> Break:
+    """A break of about 1.5 s that is over, unless said otherwise."""
+
+    def at(seconds: float) -> Moment:
+        return Moment(900.0 + seconds, WALL_MS + round(900_000 + seconds * 1000))
+
+    known = Break(
+        pid_old=100,
+        pid_new=200,
+        kind=BreakKind.PLANNED,
+        ended=at(0.0),
+        unknown="",
+        began_low=at(-0.2),
+        began=at(0.0),
+        began_high=at(0.0),
+        to_low=at(1.25),
+        to=at(1.5),
+        to_high=at(1.75),
+        method="a method",
+        control_from=at(-0.1),
+        control_to=at(0.9),
+        ports=(("vhu0", at(0.75)), ("vhu1", None)),
+    )
     return known._replace(**fields)
 
 

@@ -23,6 +23,7 @@ NEAR = 0.1  # seconds; an estimate that lies so near to that removal means it
 FINE = 0.02  # seconds between two looks while the end of a break is looked for …
 HURRY = 10.0  # … which is for so long after the old process ended, and after the new one came
 ENOUGH = 3  # breaks that a prediction needs
+LONGEST = 3600  # seconds for which a restart can be announced
 
 NO_TRAFFIC = "no traffic"
 KERNEL = "system datapath: forwarding survives a restart, only upcalls and control are interrupted"
