@@ -181,6 +181,7 @@ def _pmd_perf(data: bytes) -> None:
         assert block.numa >= pmd_perf.NO_NUMA
         assert 0 <= block.core < 10**9
         assert all(count is None or 0 <= count < 10**20 for count in block[3:])
+    assert (pmd_perf.parse_sent(text) or 0) >= 0
     for core, count in (pmd_perf.parse_iterations(text) or {}).items():
         assert 0 <= core < 10**9
         assert 0 <= count < 10**20
@@ -774,6 +775,9 @@ TARGETS = (
                 ("keepalive/explain", ["vswitchd", "--json"]),
                 ("keepalive/pmd-xstats-show", ["4"]),
                 ("keepalive/incidents", []),
+                ("keepalive/breaks", ["2", "--json"]),
+                ("keepalive/plan-restart", ["60"]),
+                ("keepalive/plan-cancel", []),
                 ("set-options", ["--format", "json"]),
                 ("vlog/set", ["pattern:console:%D{%H:%M}|%m"]),
                 ("vlog/set", ["unixctl:console:dbg"]),
