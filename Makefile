@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps demo run test test-long innocent soak fuzz test-ovs-matrix test-packages bench lint format docs \
-        install uninstall deb clean
+        screenshots install uninstall deb clean
 .DELETE_ON_ERROR:
 
 help:
@@ -69,6 +69,9 @@ docs: deps ## write what is generated anew from the code: states, metrics, dashb
 	$(BIN)/python docs/generate_metrics.py > docs/metrics.md
 	$(BIN)/python docs/generate_dashboard.py > ovs_keepalive/share/grafana/ovs-keepalive.json
 	$(BIN)/python -m docs.generate_share ovs_keepalive/share
+
+screenshots: deps ## take the pictures of the node's page in docs/images anew (1 min)
+	$(BIN)/python -m docs.capture_page docs/images
 
 install: ## as root: an environment of its own in PREFIX/lib (/usr/local), command, unit, man pages; honours DESTDIR
 	$(PYTHON) -m venv --clear "$(PLACE)"

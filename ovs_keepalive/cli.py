@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovs_keepalive import __version__, dirs
+from ovs_keepalive import __version__, dirs, upgrade_options
 from ovs_keepalive.config import Config, Invalid, default_file, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import lines, one_line, short
@@ -81,7 +81,12 @@ def command_line() -> argparse.ArgumentParser:
     run.set_defaults(verb=_run)
 
     show = verbs.add_parser("show", parents=[common], help="health at a glance")
-    show.add_argument("--json", action="store_true", help="the node document")
+    show.add_argument(
+        "--watch", action="store_true", help="go on, on one screen, or a line a change without a terminal"
+    )
+    show.add_argument(
+        "--json", action="store_true", help="the node document; with --watch one in a line at each change"
+    )
     show.set_defaults(verb=_show)
 
     schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
@@ -99,7 +104,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     collectd.set_defaults(verb=_collectd)
 
-    _add_upgrade_watch(verbs, database)
+    upgrade_options.add_watch(verbs, database).set_defaults(verb=_upgrade_watch)
 
     check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
     check.add_argument("--default", action="store_true", help="print the commented default file instead")
@@ -137,22 +142,6 @@ def _add_incident(verbs: Any, common: _Parser) -> None:
     parser.add_argument("--output", type=Path, metavar="F", help="export to this file (stdout)")
     parser.add_argument("--state-dir", type=Path, metavar="D", help="where they are (state-dir of the configuration)")
     parser.set_defaults(verb=_incident)
-
-
-def _add_upgrade_watch(verbs: Any, database: _Parser) -> None:
-    parser = verbs.add_parser(
-        "upgrade-watch",
-        parents=[database],
-        help="announce a restart of vswitchd, run the command that makes it, report what it broke",
-        description="Tells first how long such restarts broke on this host. Exit status: 0 only if all came back, 1 if "
-        "not, or if nothing was started because --max-break may be exceeded.",
-        usage="ovs-keepalive upgrade-watch [--max-break S] [--deadline S] [--json] -- COMMAND",
-    )
-    parser.add_argument("--max-break", type=float, metavar="S", help="begin only if no earlier one broke for longer")
-    parser.add_argument("--deadline", type=int, default=120, metavar="S", help="seconds until all has to be back (120)")
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
-    parser.add_argument("command", nargs="+", metavar="COMMAND", help="that restarts it, such as ovs-ctl restart")
-    parser.set_defaults(verb=_upgrade_watch)
 
 
 def _add_install(verbs: Any) -> None:
@@ -263,6 +252,10 @@ def _open_log(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> int:
     load(options.config)
+    if options.watch:
+        from ovs_keepalive import watch
+
+        return watch.run(options.json)
     from ovs_keepalive.formats import document, tables
 
     node = ask_daemon("keepalive/status", "--json")
@@ -312,12 +305,8 @@ def _collectd(options: argparse.Namespace) -> int:
 
 def _upgrade_watch(options: argparse.Namespace) -> int:
     remote = _remote(options.ovsdb, load(options.config))
-    if options.max_break is not None and not options.max_break > 0:  # nan is none either
-        raise Problem(f"--max-break {options.max_break:g}: no time: give seconds above 0", USAGE)
     from ovs_keepalive import upgrade_watch
 
-    if not 1 <= options.deadline <= upgrade_watch.LONGEST:
-        raise Problem(f"--deadline {options.deadline}: give seconds from 1 to {upgrade_watch.LONGEST}", USAGE)
     wishes = upgrade_watch.Wishes(options.command, options.max_break, options.deadline, options.json)
     try:
         return WELL if upgrade_watch.run(wishes, ask_daemon, remote, sys.stdout) else UNHEALTHY

@@ -134,6 +134,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
         ),
     ] = "127.0.0.1:9811"
     state_dir: Annotated[str, _key("Directory of the black-box records.")] = "/var/lib/ovs-keepalive"
+    hooks: Annotated[
+        str,
+        _key(
+            "Directory of programs that are run when a state changes, with the facts in their environment "
+            "(docs/monitoring.md). Empty: none.",
+            live=True,
+            kind='an absolute path, or ""',
+            pattern=r"^(/.*)?$",
+        ),
+    ] = ""
 
 
 class Key(NamedTuple):

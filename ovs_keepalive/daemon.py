@@ -31,6 +31,7 @@ from ovs_keepalive.formats.listen import Address
 from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.columns import Columns
+from ovs_keepalive.publishers.hooks import Hooks
 from ovs_keepalive.publishers.http import Shown, WebServer
 from ovs_keepalive.publishers.mirror import COLUMN as MIRRORED
 from ovs_keepalive.publishers.mirror import Mirror
@@ -96,6 +97,7 @@ class Daemon:
         self._mirror = Mirror(self._session) if mirrors else None
         self._keeper = self._keep_schema()
         self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
+        self._hooks = Hooks(config.hooks)
         self._exposition = Exposition(__version__)
         web = options.listen
         self._web = WebServer(web, moment, self._exposition.render) if web is not None else None
@@ -142,7 +144,9 @@ class Daemon:
             self.restarts.follow(snapshot)
             self._make_room(snapshot)
             self._notifier.publish(snapshot)
+            self._hooks.publish(snapshot)
             self._show(snapshot)
+        self._hooks.run(now.mono)
         self.blackbox.run(snapshot, now.mono)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
@@ -177,6 +181,7 @@ class Daemon:
         self._session.wait(poller)
         self._columns.wait(poller)
         self._appctl.wait(poller)
+        self._hooks.wait(poller)
         poller.block()
         try:
             self._wakeup.recv(64)
@@ -245,6 +250,7 @@ class Daemon:
                 if line := self._repeats.line(said, f"configuration read anew: {said}", now.mono):
                     log.info(line)
             self._columns.refresh = self._config.refresh / 1000
+            self._hooks.directory = self._config.hooks
             if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
                 self._keeper = self._keep_schema()
             self._beat.change(self._settings())
@@ -281,6 +287,7 @@ class Daemon:
             ("transactions", f"{columns.committed} done, {columns.failed} failed" + (
                 f", the last with {columns.last_error}" if columns.last_error else "")),
             ("incidents", self.blackbox.fact),
+            ("hooks", self._hooks.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
@@ -304,6 +311,7 @@ class Daemon:
         self._beat.stop()
         self.blackbox.close()
         self._empty_columns()
+        self._hooks.close()
         self._session.close()
         self._appctl.close()
         if self._web is not None:

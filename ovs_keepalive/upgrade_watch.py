@@ -7,6 +7,7 @@ and afterwards what came back.
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from ovs_keepalive.core import comeback
-from ovs_keepalive.core.breaks import KEPT, LONGEST
+from ovs_keepalive.core.breaks import KEPT
 from ovs_keepalive.core.comeback import Host, Report
 from ovs_keepalive.core.model import State, VswitchdState
 from ovs_keepalive.formats import comeback as said
@@ -27,8 +28,6 @@ PAUSE = 0.2  # seconds between two questions whether all is back
 BEGIN = 3.0  # seconds after the command ended, until which vswitchd has ended if it ever does
 PATIENCE = 5.0  # seconds for the database or ovs-ofctl to answer
 _FLOWS = re.compile(r"flow_count=([0-9]{1,12})\b")
-
-__all__ = ["LONGEST", "NotBegun", "Wishes", "run"]
 
 Ask = Callable[..., Any]  # a command of the daemon and its arguments, to its decoded answer
 
@@ -42,7 +41,7 @@ class Wishes(NamedTuple):
 
     command: Sequence[str]
     max_break: float | None  # seconds
-    deadline: int  # seconds that the restart may take, its ports included
+    deadline: float  # seconds that the restart may take, its ports included
     as_json: bool
 
 
@@ -60,7 +59,7 @@ def run(wishes: Wishes, ask: Ask, remote: str, out: TextIO) -> bool:
         raise NotBegun(str(error)) from error
     if not wishes.as_json:
         print(said.promise(expected), file=out, flush=True)
-    ask("keepalive/plan-restart", str(wishes.deadline), "--json")
+    ask("keepalive/plan-restart", str(math.ceil(wishes.deadline)), "--json")
     try:
         begun = time.monotonic()
         status = _command(wishes)

@@ -97,7 +97,7 @@ def wait_for_calm(seconds: float) -> None:
 def undisturbed(sandbox: Sandbox, run: Callable[[], T], tries: int = 12) -> T:
     """The result of a run in which neither the daemon nor this process lost CPU. Void runs are printed."""
     for attempt in range(1, tries + 1):
-        realtime.prefer_watchers(sandbox)
+        realtime.prefer_all(sandbox)
         before = own_blind(sandbox)
         with Ticker() as ticker:
             result = run()

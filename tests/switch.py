@@ -36,3 +36,19 @@ class TestedSandbox(Sandbox):
         super().start_vswitchd()
         where = "of this host" if self.root is None else f"in {self.root}"
         RAN.add(f"{self.appctl('version').splitlines()[0]}, {where}")
+
+
+def add_port(sandbox: Sandbox, name: str) -> None:
+    """One more port to poll, of any name: ovs-vsctl would not take each that OVS does."""
+    interface = {"name": name, "type": "dummy-pmd", "options": ["map", [["n_rxq", "1"], ["numa_id", "0"]]]}
+    results = sandbox.transact(
+        {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "i"},
+        {"op": "insert", "table": "Port", "row": {"name": name, "interfaces": ["named-uuid", "i"]}, "uuid-name": "p"},
+        {
+            "op": "mutate",
+            "table": "Bridge",
+            "where": [["name", "==", "br0"]],
+            "mutations": [["ports", "insert", ["set", [["named-uuid", "p"]]]]],
+        },
+    )
+    assert not any("error" in result for result in results)

@@ -27,6 +27,7 @@ def node(snapshot: Snapshot, now: Moment, facts: dict[str, str], events: Sequenc
         "health": health.judge(snapshot),
         "summary": summary.line(snapshot),
         "at": snapshot.at.wall_ms,
+        "age_ms": max(0, round((now.mono - snapshot.at.mono) * 1000)),
         "sequence": snapshot.seq,
         "interval_ms": round(snapshot.settings.interval * 1000),
         "effective_interval_ms": round(snapshot.effective * 1000),

@@ -62,11 +62,16 @@ def json_bytes(document: Any) -> bytes:
 
 def json_text(document: Any) -> str:
     """A JSON document for people and programs: what would be unfit for a terminal is written as \\uXXXX."""
+    return msgspec.json.format(json_line(document), indent=2) + "\n"
+
+
+def json_line(document: Any) -> str:
+    """The same in one line, without its end."""
     text = json_bytes(document).decode()
     if not text.isprintable():
         # Such characters can only stand inside strings: there is no layout yet.
         text = _changed(text, lambda char: json.dumps(char)[1:-1])
-    return msgspec.json.format(text, indent=2) + "\n"
+    return text
 
 
 def sound(document: Any, change: Callable[[str], str] = _encodable, depth: int = 0) -> Any:

@@ -35,6 +35,7 @@ CONNECTIONS = 256  # at once; one more, and the one that has been quiet for the 
 QUEUE = 1024  # that the kernel keeps until they are accepted; to one more a client that does not wait gets EAGAIN
 LARGEST = 16384  # bytes of a request
 ANSWERS = 8  # in one turn of the main loop
+KNOWS_JSON = object()  # of a command that takes --json itself
 AGAIN = 1.0  # seconds until a connection is accepted again that could not be
 PATTERN = re.compile(r"[\w %{}:#|,./-]{0,200}", re.ASCII)  # of the log, by vlog/set
 
@@ -80,6 +81,7 @@ class Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  #
         self._request: _Request | None = None  # read, not answered yet
         self._request_id: object = None
         self._fmt = ovs.unixctl.UnixctlOutputFormat.TEXT
+        self._as_json = False  # --json stood behind a command that only knows text
 
     @property
     def asks(self) -> bool:
@@ -126,9 +128,18 @@ class Connection(ovs.unixctl.server.UnixctlConnection):  # type: ignore[misc]  #
         """Answer the request that waits. Raises whatever its command does."""
         request, self._request = self._request, None
         if request is not None:
-            words = request.method, request.params, None, None, request.id
+            command, params = ovs.unixctl.commands.get(request.method), request.params
+            knows = command is None or command.aux is KNOWS_JSON
+            self._as_json = not knows and params[-1:] == ["--json"]
+            words = request.method, params[:-1] if self._as_json else params, None, None, request.id
             self._request_id = request.id
             self._process_command(ovs.jsonrpc.Message(ovs.jsonrpc.Message.T_REQUEST, *words))
+
+    def reply(self, body: str | None) -> None:
+        """Answer with text, which in JSON is what `ovs-appctl --format json` makes of it for every daemon of OVS."""
+        if self._as_json and not self.wants_json:
+            body = json_text({"reply-format": "plain", "reply": body or ""})
+        super().reply(body)
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for it."""
@@ -207,7 +218,7 @@ class AppctlServer:
         def callback(connection: Connection, arguments: Sequence[str], _aux: object) -> None:
             _reply(connection, command, list(arguments), most)
 
-        ovs.unixctl.command_register(name, usage, least, most + 1, callback, None)
+        ovs.unixctl.command_register(name, usage, least, most + 1, callback, KNOWS_JSON)
 
     def run(self, now: float) -> None:
         """Answer what has come. now: monotonic seconds."""

@@ -44,11 +44,12 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
+SCRIPT, PICTURE = "text/javascript; charset=utf-8", "image/svg+xml"
 FILES = {  # of share/web
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}.js": (f"{name}.js", SCRIPT) for name in ("page", "table", "text", "verdict")},
+    **{f"/{name}.svg": (f"{name}.svg", PICTURE) for name in ("icon", "icon-failure", "icon-warning", "icon-well")},
 }
 
 Metrics = Callable[[str], tuple[str, bytes]]  # of the Accept header: content type and body

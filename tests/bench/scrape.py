@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import psutil
-
-from ovs_keepalive.core.model import LookCounts, Moment, Shares, Transition
+from ovs_keepalive.beat import moment
+from ovs_keepalive.core.model import LookCounts, Moment, Shares, Snapshot, Transition
 from ovs_keepalive.daemon import SWITCH
+from ovs_keepalive.formats import listen
+from ovs_keepalive.publishers.http import WebServer
 from ovs_keepalive.publishers.prometheus import Exposition
 from tests.bench.meters import percent, quartiles, switch, table
 from tests.lab import node, own_blind
@@ -23,7 +25,17 @@ from tests.looks import pmd, snapshot
 from tests.switch import TestedSandbox
 
 FORMATS = {"text": "", "OpenMetrics": "application/openmetrics-text;version=1.0.0"}
-SCRAPES = 20  # in a window …
+# Asks once for each line that it is told, and says when it has the page.
+CLIENT = """
+import sys, urllib.request
+print("ready", flush=True)
+for line in sys.stdin:
+    request = urllib.request.Request(sys.argv[1], headers={"Accept": sys.argv[2]})
+    with urllib.request.urlopen(request) as answer:
+        print(len(answer.read()), flush=True)
+"""
+PAIRS = 4  # of windows, without scrapes and with
+SCRAPES = 8  # in a window …
 EVERY = 1.0  # … one in so many seconds: each finds a new snapshot, and Prometheus asks less often
 TICK = 0.02  # seconds
 BESIDE = 4.0  # seconds of nothing but pages, one after the other
@@ -35,8 +47,6 @@ class Scraped(NamedTuple):
     pmds: int
     kib: float  # of a page
     took: list[float]  # seconds until a page was there
-    cpu: float  # seconds of the daemon's CPU a scrape, beyond what it takes without
-    idle: float  # the part of a core that it takes without
     late: tuple[float, float]  # the beat's blind time, part of the window: without, with
     latest: float  # seconds; by how much the latest look came late, with
 
@@ -53,16 +63,16 @@ def show(sizes: Sequence[int], warm_up: float) -> None:
         "format",
         "page",
         "CPU a page, quartiles",
+        "CPU over HTTP",
         "take(), no news",
         "thread late, quartiles",
         "with no pages",
     ]
     print(table(head, [row for pmds in sizes for row in _in_process(pmds)]))
     print(
-        f"\nThe daemon itself, asked every {EVERY:g} s for {SCRAPES * EVERY:g} s, and left alone for as "
-        "long.\nCPU: of all its threads, beyond what it takes when left alone. Blind: its beat came late.\n"
+        f"\nThe daemon itself, {PAIRS} pairs of windows of {SCRAPES * EVERY:g} s: left alone, and asked every "
+        f"{EVERY:g} s.\nBlind: its beat came late.\n"
     )
-    head = ["PMDs", "page", "until it is there, quartiles", "CPU a scrape", "left alone", "blind", "left alone"]
     rows = []
     for pmds in sizes:
         scraped = _daemon(pmds, warm_up)
@@ -70,13 +80,11 @@ def show(sizes: Sequence[int], warm_up: float) -> None:
             str(scraped.pmds),
             f"{scraped.kib:.0f} KiB",
             _milliseconds(scraped.took),
-            f"{scraped.cpu * 1000:.1f} ms",
-            percent(scraped.idle),
             percent(scraped.late[1]),
             percent(scraped.late[0]),
             f"{scraped.latest * 1000:.0f} ms",
         ])  # fmt: skip
-    print(table([*head, "latest look"], rows))
+    print(table(["PMDs", "page", "until it is there, quartiles", "blind", "left alone", "latest look"], rows))
 
 
 def _in_process(pmds: int) -> list[list[str]]:
@@ -117,8 +125,44 @@ def _pages(pmds: int, name: str, accept: str) -> list[str]:
         exposition.take(told, 1, 0)
     taken = (time.thread_time() - begin) / 1000
     cost = f"{taken * 1e6:.1f} us"
+    served = f"{_over_http(exposition, told, accept) * 1000:.1f} ms"
     size_of_it = f"{size / 1024:.0f} KiB"
-    return [str(pmds), name, size_of_it, _milliseconds(spent), cost, _milliseconds(beside), _milliseconds(resting)]
+    return [
+        str(pmds),
+        name,
+        size_of_it,
+        _milliseconds(spent),
+        served,
+        cost,
+        _milliseconds(beside),
+        _milliseconds(resting),
+    ]
+
+
+def _over_http(exposition: Exposition, told: Snapshot, accept: str) -> float:
+    """Seconds of CPU of the process that answers, a scrape: all of its threads, from accept(2) to the last byte.
+
+    In this process, which does nothing else: the daemon's own would be lost in what its looks take.
+    """
+    server = WebServer(listen.Address("127.0.0.1", 0, 4), moment, exposition.render)
+    server.run(0.0)
+    try:
+        argv = [sys.executable, "-c", CLIENT, f"{server.url}metrics", accept]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdout.readline()
+            spent = 0.0
+            for number in range(SCRAPES):
+                exposition.take(replace(told, at=Moment(2000.0 + number, 1)), 1, 0)
+                begin = time.process_time()
+                print(file=client.stdin, flush=True)
+                client.stdout.readline()
+                spent += time.process_time() - begin
+            client.stdin.close()
+    finally:
+        server.close()
+    return spent / SCRAPES
 
 
 def _late(work: Callable[[], object]) -> list[float]:
@@ -146,43 +190,30 @@ def _daemon(pmds: int, warm_up: float) -> Scraped:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with TestedSandbox(pmds=pmds) as sandbox:
         sandbox.settings(enable_keepalive=True, keepalive_interval=1000)
-        pid = sandbox.start_daemon(config={"web-listen": address})
+        sandbox.start_daemon(config={"web-listen": address})
         switch(sandbox, True)
         time.sleep(warm_up)
-        size = len(_fetch(address))
-        spent, blind = _Spent(pid), [own_blind(sandbox)]
-        time.sleep(SCRAPES * EVERY)
-        idle = spent.seconds()
-        blind.append(own_blind(sandbox))
-        spent, took = _Spent(pid), []
-        for number in range(SCRAPES):
-            time.sleep(max(0.0, spent.begin + number * EVERY - time.monotonic()))
-            begin = time.monotonic()
-            _fetch(address)
-            took.append(time.monotonic() - begin)
-        time.sleep(max(0.0, spent.begin + SCRAPES * EVERY - time.monotonic()))
-        asked = spent.seconds()
-        blind.append(own_blind(sandbox))
-        window, latest = SCRAPES * EVERY, node(sandbox)["cost"]["own_latest_ms"] / 1000
-    late = ((blind[1] - blind[0]) / window, (blind[2] - blind[1]) / window)
-    return Scraped(pmds, size / 1024, took, (asked - idle) / SCRAPES, idle / window, late, latest)
+        size, took, blind = len(_fetch(address)), list[float](), [0.0, 0.0]
+        for _ in range(PAIRS):
+            before = own_blind(sandbox)
+            time.sleep(SCRAPES * EVERY)
+            between = own_blind(sandbox)
+            took += _ask(address)
+            blind = [blind[0] + between - before, blind[1] + own_blind(sandbox) - between]
+        window, latest = PAIRS * SCRAPES * EVERY, node(sandbox)["cost"]["own_latest_ms"] / 1000
+    return Scraped(pmds, size / 1024, took, (blind[0] / window, blind[1] / window), latest)
 
 
-class _Spent:
-    """What a process takes, with its threads that have ended: one answers each scrape."""
-
-    def __init__(self, pid: int) -> None:
-        self.begin = time.monotonic()
-        self._process = psutil.Process(pid)
-        self._before = self._now()
-
-    def seconds(self) -> float:
-        """Of CPU, since the beginning."""
-        return self._now() - self._before
-
-    def _now(self) -> float:
-        times = self._process.cpu_times()
-        return times.user + times.system
+def _ask(address: str) -> list[float]:
+    """Seconds that each page took to come, one asked for every EVERY."""
+    first, took = time.monotonic(), []
+    for number in range(SCRAPES):
+        time.sleep(max(0.0, first + number * EVERY - time.monotonic()))
+        begin = time.monotonic()
+        _fetch(address)
+        took.append(time.monotonic() - begin)
+    time.sleep(max(0.0, first + SCRAPES * EVERY - time.monotonic()))
+    return took
 
 
 def _fetch(address: str) -> bytes:

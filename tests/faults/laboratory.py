@@ -91,7 +91,7 @@ class Laboratory:
         self.sandbox.settings(keepalive_interval=interval_ms)
         wait(lambda: f"interval={interval_ms};" in self.last.detail["daemon"], "the new interval", 10)
         wait(self._is_well, "all well", 10)
-        realtime.prefer_watchers(self.sandbox)
+        realtime.prefer_all(self.sandbox, pmds=self._max_sleep > 0)
         self.interval = interval_ms / 1000
 
     @property

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ovs_keepalive.sandbox import Sandbox, SandboxError, request
+from tests.switch import add_port
 
 pytestmark = pytest.mark.real
 
@@ -19,24 +20,9 @@ NAMES = (
 )
 
 
-def _add_port(sandbox: Sandbox, name: str) -> None:
-    interface = {"name": name, "type": "dummy-pmd", "options": ["map", [["n_rxq", "1"], ["numa_id", "0"]]]}
-    results = sandbox.transact(
-        {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "i"},
-        {"op": "insert", "table": "Port", "row": {"name": name, "interfaces": ["named-uuid", "i"]}, "uuid-name": "p"},
-        {
-            "op": "mutate",
-            "table": "Bridge",
-            "where": [["name", "==", "br0"]],
-            "mutations": [["ports", "insert", ["set", [["named-uuid", "p"]]]]],
-        },
-    )
-    assert not any("error" in result for result in results)
-
-
 def test_no_name_of_a_port_hides_a_pmd_or_leaves_unfit(sandbox: Sandbox) -> None:
     for name in NAMES:
-        _add_port(sandbox, name)
+        add_port(sandbox, name)
     sandbox.wait(lambda: all(name in sandbox.appctl("dpif-netdev/pmd-rxq-show") for name in NAMES), "its ports", 15)
     sandbox.settings(enable_keepalive=True, keepalive_interval="1000\n\x1b[31mforged|ERR|")
     sandbox.start_daemon()

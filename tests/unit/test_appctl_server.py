@@ -116,6 +116,19 @@ def test_an_ordinary_client_is_answered(serving: Serving) -> None:
     assert serving.ask("nonsense") == '!"nonsense" is not a valid command'
 
 
+@pytest.mark.parametrize("command", ["version", "list-commands", "help"])
+def test_a_command_that_knows_only_text_answers_json_as_open_vswitch_does(serving: Serving, command: str) -> None:
+    text = serving.ask(command)
+    assert json.loads(serving.ask(command, "--json")) == {"reply-format": "plain", "reply": text}
+    client = serving.client(request("set-options", "--format", "json") + request(command))
+    serving.turn(6)
+    answer = client.recv(1 << 20).decode()
+    decoder = json.JSONDecoder()
+    _, end = decoder.raw_decode(answer)
+    assert decoder.raw_decode(answer[end:])[0]["result"] == {"reply-format": "plain", "reply": text}
+    assert serving.ask(command, "--json", "--json").startswith(f'!"{command}" command takes at most 0')
+
+
 def test_several_requests_on_one_connection_are_answered_in_their_order(serving: Serving) -> None:
     client = serving.client(b" \n".join(request("test/echo", str(number)) for number in range(5)) + request("test/ech"))
     serving.turn(20)

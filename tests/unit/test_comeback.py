@@ -173,9 +173,9 @@ def test_the_break_of_a_process_that_came_in_between_counts() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--max-break", "0", "--", "true"], "--max-break 0: no time"),
-        (["--max-break", "nan", "--", "true"], "--max-break nan: no time"),
-        (["--deadline", "3601", "--", "true"], "--deadline 3601: give seconds from 1 to 3600"),
+        (["--max-break", "0", "--", "true"], "--max-break: '0': give seconds, above 0 and up to 3600"),
+        (["--max-break", "nan", "--", "true"], "--max-break: 'nan': give seconds"),
+        (["--deadline", "3601", "--", "true"], "--deadline: '3601': give seconds"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )
