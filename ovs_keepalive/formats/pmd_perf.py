@@ -40,18 +40,13 @@ def parse_iterations(text: str) -> dict[int, int] | None:
     return by_core if len(by_core) == len(blocks) else None
 
 
-_SENT = "\n  Tx packets:"
-_NUMBER = re.compile(r" *([0-9]{1,20})\b")
+_SENT = re.compile(r"\n  Tx packets: *([0-9]{1,20})\b")
 
 
 def parse_sent(text: str) -> int | None:
-    """The Tx packets of all threads together, at a cost that every look can bear; None where none are printed."""
-    total, at = None, text.find(_SENT)
-    while at >= 0:
-        count = _NUMBER.match(text, at + len(_SENT))
-        total = (total or 0) + (int(count[1]) if count is not None else 0)
-        at = text.find(_SENT, at + len(_SENT))
-    return total
+    """The Tx packets of all threads together, a main thread's too; None where none are printed. Every look reads it."""
+    counts = _SENT.findall(text)
+    return sum(map(int, counts)) if counts else None
 
 
 def parse(text: str, datapath: str = "") -> tuple[PmdBlock, ...]:

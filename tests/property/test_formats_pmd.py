@@ -77,7 +77,7 @@ def test_no_text_makes_the_iterations_raise_or_come_from_nowhere(text: str) -> N
 @given(st.text() | mangled())
 def test_no_text_makes_the_packets_sent_raise_or_come_from_nowhere(text: str) -> None:
     sent = pmd_perf.parse_sent(text)
-    assert (sent is None) == ("\n  Tx packets:" not in text)
+    assert sent is None or "\n  Tx packets:" in text
     assert sent is None or sent >= 0
 
 
