@@ -243,7 +243,8 @@ class Beat:
         settings, now = self._settings, looks.now
         self._register = heartbeat.judge(self._register, looks, settings, self._effective, self._period)
         self._breaks = breaks.follow(self._breaks, looks, self._register, settings, self._period)
-        if breaks.is_urgent(self._breaks, now.mono) or vswitchd.announced(self._register.vswitchd, settings, now):
+        owed = self._questions is not None and self._questions.busy  # then the answer is what is waited for
+        if not owed and breaks.is_urgent(self._breaks, self._register.vswitchd, settings, now):
             cost = self._questions.cost if self._questions is not None else 0.0
             self._next_tick = min(self._next_tick, now.mono + max(breaks.FINE, cost / settings.max_main_share))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ovs_keepalive.beat import WHOLE
-from ovs_keepalive.core import breaks, heartbeat, pace, vswitchd
+from ovs_keepalive.core import breaks, heartbeat, pace
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.log_events import LogEvent
 from ovs_keepalive.core.model import (
@@ -275,8 +275,8 @@ class Scene:
     def _judge(self, looks: Looks) -> None:
         self.register = heartbeat.judge(self.register, looks, self.settings, self.interval, self.period)
         self.watch = breaks.follow(self.watch, looks, self.register, self.settings, self.period)
-        planned = vswitchd.announced(self.register.vswitchd, self.settings, looks.now)
-        if planned or breaks.is_urgent(self.watch, self.now):
+        urgent = breaks.is_urgent(self.watch, self.register.vswitchd, self.settings, looks.now)
+        if urgent and self._asked is None:
             self._next_tick = min(self._next_tick, self.now + breaks.FINE)
 
     def _turn_to(self, process: ProcessId | None) -> None:

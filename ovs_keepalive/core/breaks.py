@@ -11,8 +11,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ovs_keepalive.core import vswitchd
 from ovs_keepalive.core.heartbeat import Register
-from ovs_keepalive.core.model import NEVER, Break, BreakKind, Ended, Looks, Moment, Seen, Sent, Settings
+from ovs_keepalive.core.model import NEVER, Break, BreakKind, Ended, Looks, Moment, Seen, Sent, Settings, Vswitchd
 
 KEPT = 50  # breaks
 WINDOW = 1.0  # seconds, at least, over which the rate of packets is counted
@@ -20,7 +21,7 @@ IDLE = 1.0  # seconds without a packet, and three look periods: there is no traf
 PATIENCE = 60.0  # seconds after its first answer; a new process that has sent nothing by then has nothing to send
 EXACT = 0.01  # seconds; the removal of flow-restore-wait is known to this, and packets flow as soon (measured: 3 ms)
 NEAR = 0.1  # seconds; an estimate that lies so near to that removal means it
-FINE = 0.02  # seconds between two looks while the end of a break is looked for …
+FINE = 0.02  # seconds between two looks while a break may begin (it was announced), and while its end is looked for …
 HURRY = 10.0  # … which is for so long after the old process ended, and after the new one came
 ENOUGH = 3  # breaks that a prediction needs
 LONGEST = 3600  # seconds for which a restart can be announced
@@ -69,9 +70,13 @@ def forgotten(watch: Watch) -> Watch:
     return watch._replace(flow=Flow(), under_way=False)
 
 
-def is_urgent(watch: Watch, now: float) -> bool:
-    """Whether the end of a break may come at any moment. now: monotonic seconds."""
-    return watch.under_way and _awaits_packets(watch.log[-1]) and now - (watch.came or watch.log[-1].ended.mono) < HURRY
+def is_urgent(watch: Watch, process: Vswitchd, settings: Settings, now: Moment) -> bool:
+    """Whether a break may begin or end at any moment: one look more often tells when."""
+    if process.process is not None and vswitchd.announced(process, settings, now):
+        return True
+    if not watch.under_way or not _awaits_packets(watch.log[-1]):
+        return False
+    return now.mono - (watch.came or watch.log[-1].ended.mono) < HURRY
 
 
 def wants_rxqs(watch: Watch) -> bool:
