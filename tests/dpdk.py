@@ -21,7 +21,7 @@ from ovs_keepalive.sandbox import Sandbox
 BINARY = Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
 HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")  # of 2 MiB
 WANTED = 160
-PLUGIN = "librte_net_af_packet.so"  # drives the end of a veth pair; a package of its own
+DRIVERS = ("net_af_packet", "mempool_ring")  # for the end of a veth pair, and its buffers; packages of their own
 MEMORY = 256  # MiB of them, for DPDK
 
 
@@ -77,7 +77,7 @@ class WiredSandbox(DpdkSandbox):
         super().__init__()
         self._ends = (into, out)
         self._monitor = monitor
-        self._plugins = ["-d", str(plugin())]
+        self._plugins = drivers()
 
     def _ports(self) -> list[str]:
         argv = ["--", "set", "Open_vSwitch", ".", "other_config:pmd-maxsleep=200"]
@@ -109,14 +109,14 @@ class WiredSandbox(DpdkSandbox):
         super().stop()
 
 
-def plugin() -> Path:
-    """The driver, where Debian puts it or in the directory $DPDK_PLUGINS; without it the test is skipped."""
+def drivers() -> list[str]:
+    """Options to load them: from $DPDK_PLUGINS, none from where Debian puts them. Without them the test is skipped."""
     told = os.environ.get("DPDK_PLUGINS")
-    places = [Path(told)] if told else Path("/usr/lib").glob("*/dpdk/pmds-*")
-    found = next((file for place in places for file in sorted(place.glob(f"{PLUGIN}*"))), None)
-    if found is None:
-        pytest.skip(f"{PLUGIN}: not installed: apt-get install librte-net-af-packet23")
-    return found
+    places = [Path(told)] if told else list(Path("/usr/lib").glob("*/dpdk/pmds-*"))
+    for driver in DRIVERS:
+        if not any(list(place.glob(f"librte_{driver}.so*")) for place in places):
+            pytest.skip(f"DPDK's {driver}: not installed: apt-get install librte-{driver.replace('_', '-')}23")
+    return ["-d", told] if told else []
 
 
 @contextmanager
