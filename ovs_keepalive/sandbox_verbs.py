@@ -6,6 +6,7 @@ terminal. Prints for a person.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shlex
@@ -35,7 +36,9 @@ From another terminal:
     export OVS_RUNDIR={dir}
     ovs-appctl -t ovs-keepalive keepalive/pmd-health-show
     ovsdb-client monitor {remote} Open_vSwitch Open_vSwitch keepalive
+    ovs-keepalive show --watch
     ovs-keepalive sandbox fault {pmd} stop       and then: resume
+In a browser: {page}
 Ctrl-C ends the sandbox.
 """
 
@@ -48,12 +51,12 @@ def run(pmds: int, keep: bool, command: list[str]) -> int:
     try:
         with sandbox:
             sandbox.settings(enable_keepalive=True)
-            sandbox.start_daemon()
+            sandbox.start_daemon(config={"web-listen": "127.0.0.1:0"})
             _wait_until_healthy(sandbox, pmds)
             if command:
                 return _run_command(command, sandbox.env)
             words = {"dir": sandbox.dir, "remote": sandbox.remote, "pmd": max(sandbox.pmds()).partition("/")[0]}
-            _say(HOW_TO.format(**{k: shlex.quote(str(v)) for k, v in words.items()}))
+            _say(HOW_TO.format(page=_page(sandbox), **{k: shlex.quote(str(v)) for k, v in words.items()}))
             return _watch(sandbox)
     except (SandboxError, OSError) as error:
         return _complain(error)
@@ -83,6 +86,12 @@ def _wait_until_healthy(sandbox: Sandbox, pmds: int) -> None:
         wait(healthy, f"{pmds} PMD threads ALIVE in the keepalive column", ALIVE_DEADLINE)
     except SandboxError as error:
         raise SandboxError(f"{error}{sandbox.children.last_words('ovs-keepalive')}") from error
+
+
+def _page(sandbox: Sandbox) -> str:
+    """Where it is served; or why not."""
+    node = json.loads(sandbox.appctl("keepalive/status", "--json", target="ovs-keepalive"))
+    return str(node["daemon"]["web"]).partition(", ")[0]
 
 
 def _run_command(command: list[str], env: dict[str, str]) -> int:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -262,8 +263,11 @@ LoadPlugin write_http
     def child(self) -> psutil.Process | None:
         """Our process below collectd."""
         assert self._process is not None
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        return next((child for child in children if "ovs_keepalive" in child.cmdline()), None)
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                if "ovs_keepalive" in child.cmdline():
+                    return child
+        return None
 
     def end(self, number: int) -> tuple[int, float]:
         """Send it a signal, and see it through: its exit status, and the seconds that it took."""

@@ -97,9 +97,9 @@ def wait_for_calm(seconds: float) -> None:
 def undisturbed(sandbox: Sandbox, run: Callable[[], T], tries: int = 12) -> T:
     """The result of a run in which neither the daemon nor this process lost CPU. Void runs are printed."""
     for attempt in range(1, tries + 1):
-        realtime.prefer_all(sandbox)
+        realtime.prefer_sandbox(sandbox)
         before = own_blind(sandbox)
-        with Ticker() as ticker:
+        with realtime.preferred(), Ticker() as ticker:
             result = run()
         lost = max(ticker.worst, own_blind(sandbox) - before)
         if lost <= LOST:

@@ -9,15 +9,17 @@ Where that is not allowed all stays as it is; more runs are void then.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
 from ovs_keepalive.sandbox import Sandbox
 
-# PMD threads and the main thread may spin: whoever watches them goes before them.
-WATCHERS, DATABASE, MAIN, PMD = 10, 5, 2, 1
+WATCHERS, DATABASE = 10, 5  # priorities of SCHED_RR
+# PMD threads and the main thread may spin: as SCHED_RR they would use up what the kernel leaves to all of that kind on
+# a CPU (sched_rt_runtime_us), and it would hold the watchers up for 50 ms of each second.
+NICE = -20
 
 
 def prefer(tids: Iterable[int], priority: int = WATCHERS) -> None:
@@ -27,18 +29,31 @@ def prefer(tids: Iterable[int], priority: int = WATCHERS) -> None:
             os.sched_setscheduler(tid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 
-def prefer_all(sandbox: Sandbox, pmds: bool = True) -> None:
-    """All who watch in this sandbox, whoever runs the test, and vswitchd. To be said again when one was started anew.
+def prefer_sandbox(sandbox: Sandbox, pmds: bool = True) -> None:
+    """The daemon, ovsdb-server and vswitchd. To be said again when one of them was started anew.
 
-    pmds: its PMD threads, too. One that is to be starved has to stay as it is: a quota holds no SCHED_RR.
+    pmds: its PMD threads, too, if they are not to be starved.
     """
-    prefer(_threads(os.getpid()))
     for name, priority in (("ovs-keepalive", WATCHERS), ("ovsdb-server", DATABASE)):
         if name in sandbox.children:
             prefer(_threads(sandbox.children.process(name).pid), priority)
     if "ovs-vswitchd" in sandbox.children:
-        prefer([sandbox.vswitchd_pid], MAIN)
-        prefer(sandbox.pmds().values() if pmds else (), PMD)
+        for tid in (sandbox.vswitchd_pid, *(sandbox.pmds().values() if pmds else ())):
+            with suppress(PermissionError, ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, tid, NICE)
+
+
+@contextmanager
+def preferred() -> Iterator[None]:
+    """The threads of this process that there are, while a block of code measures."""
+    tids = _threads(os.getpid())
+    prefer(tids)
+    try:
+        yield
+    finally:
+        for tid in tids:
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _threads(pid: int) -> list[int]:

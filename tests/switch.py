@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovs_keepalive.sandbox import Sandbox
+from tests import realtime
 
 RAN: set[str] = set()  # what each vswitchd that was started said it is, and where it came from
 
@@ -36,6 +37,14 @@ class TestedSandbox(Sandbox):
         super().start_vswitchd()
         where = "of this host" if self.root is None else f"in {self.root}"
         RAN.add(f"{self.appctl('version').splitlines()[0]}, {where}")
+
+    def start_daemon(
+        self, *args: str, config: Mapping[str, object] | None = None, wait: bool = True, through: Sequence[str] = ()
+    ) -> int:
+        """Start it; from here on it and what it watches go before other work, where that is allowed."""
+        pid = super().start_daemon(*args, config=config, wait=wait, through=through)
+        realtime.prefer_sandbox(self, pmds=self.max_sleep > 0)
+        return pid
 
 
 def add_port(sandbox: Sandbox, name: str) -> None:

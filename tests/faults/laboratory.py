@@ -91,7 +91,7 @@ class Laboratory:
         self.sandbox.settings(keepalive_interval=interval_ms)
         wait(lambda: f"interval={interval_ms};" in self.last.detail["daemon"], "the new interval", 10)
         wait(self._is_well, "all well", 10)
-        realtime.prefer_all(self.sandbox, pmds=self._max_sleep > 0)
+        realtime.prefer_sandbox(self.sandbox, pmds=self._max_sleep > 0)
         self.interval = interval_ms / 1000
 
     @property
@@ -251,7 +251,7 @@ class Rounds(NamedTuple):
     def _once(self, run: Run) -> tuple[str, Course | None, float]:
         laboratory = self.laboratory
         before, failure, course = own_blind(laboratory.sandbox), "", None
-        with Ticker() as ticker:
+        with realtime.preferred(), Ticker() as ticker:
             try:
                 course = run(laboratory)
             except (AssertionError, SandboxError) as error:

@@ -89,7 +89,7 @@ def test_a_held_pmd_is_seen_and_the_keys_are_obeyed(watched: Sandbox) -> None:
 
             screen.resize(60, 14)
             screen.until(lambda text: len(text.rstrip("\n").split("\n")) == 14 and row(text, held), "a smaller screen")
-            assert screen.lines()[-1].startswith("q quit")
+            screen.until(lambda text: text.rstrip("\n").split("\n")[-1].startswith("q quit"), "drawn to its end")
             assert "BUSY" not in screen.text()
             screen.resize(100, 30)
             screen.until(lambda text: "BUSY" in text, "a larger screen")

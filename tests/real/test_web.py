@@ -60,7 +60,7 @@ def test_what_is_served_is_what_the_control_socket_says(sandbox: Sandbox, port: 
     assert {pmd["name"] for pmd in served["pmds"]} == {pmd["name"] for pmd in told["pmds"]} == set(sandbox.pmds())
     assert served.keys() == told.keys()
     assert fetch(port, "/healthz").startswith(b"PMDs: ")
-    assert fetch(port, "/").startswith(b"<!DOCTYPE html>")
+    assert fetch(port, "/").startswith(b"<!doctype html>")
     assert set(json.loads(fetch(port, "/api/strip.json"))["pmds"]) == set(sandbox.pmds())
 
 
