@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.sandbox import Sandbox
+from ovs_keepalive.sandbox import Sandbox, SandboxError
 
 BINARY = Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
 HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")  # of 2 MiB
@@ -92,8 +92,14 @@ class WiredSandbox(DpdkSandbox):
 
     def wait_for_pmds(self) -> None:
         """Wait until its PMD polls both ends."""
-        polls = "dpif-netdev/pmd-rxq-show"
-        self.children.until("ovs-vswitchd", lambda: self.appctl(polls).count("queue-id:") == len(self._ends), polls, 60)
+
+        def polls() -> bool:
+            try:
+                return self.appctl("dpif-netdev/pmd-rxq-show").count("queue-id:") == len(self._ends)
+            except SandboxError:  # the command comes with the first datapath
+                return False
+
+        self.children.until("ovs-vswitchd", polls, "both ends are polled", 60)
 
     @property
     def vswitchd_pid(self) -> int:

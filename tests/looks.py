@@ -165,6 +165,7 @@ class Scene:
         self._soon = self._called = math.inf
         self._off: frozenset[int] = frozenset()
         self._asked: tuple[str, float] | None = None
+        self._asked_rxqs = 0.0
         self._wholly = self._restless = True
         self._hogs: dict[ThreadId, str] | None = None
         self._answered = self._other = False
@@ -267,9 +268,10 @@ class Scene:
         if starved := heartbeat.starved(self.register, self.interval):
             self._hogs, self._restless = dict.fromkeys(starved, self.hog), True
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
-        wanted = breaks.wants_rxqs(self.watch) or heartbeat.wants_rxqs(self.register, self.interval, self.now)
-        if wants and wanted:
-            self._asked = ("rxqs", self.now)
+        rested = self.now - self._asked_rxqs >= self.period / 2
+        wanted = heartbeat.wants_rxqs(self.register, self.interval, self.now)
+        if wants and (wanted or (rested and breaks.wants_rxqs(self.watch))):
+            self._asked, self._asked_rxqs = ("rxqs", self.now), self.now
         self._note(before)
 
     def _judge(self, looks: Looks) -> None:

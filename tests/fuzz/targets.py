@@ -20,7 +20,7 @@ import msgspec
 from ovs_keepalive import collector, config, records
 from ovs_keepalive.core import doctor, settings
 from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
-from ovs_keepalive.core.model import Moment, NotSeen, ProcessId, Seen, State
+from ovs_keepalive.core.model import Moment, NotSeen, ProcessId, Seen, Sent, State
 from ovs_keepalive.formats import (
     alarms,
     collectd,
@@ -291,7 +291,7 @@ def _questions(data: bytes) -> None:
             answers = questions.receive(NOW)
         assert isinstance(answers, Answers)
         for look in answers:
-            assert look is None or isinstance(look, Seen | NotSeen)
+            assert look is None or isinstance(look, Seen | NotSeen | Sent)
             assert not isinstance(look, Seen) or isinstance(look.value, tuple | dict)
     assert len(told.asked) <= 3 * (len(texts) + 3)
 
