@@ -106,8 +106,11 @@ def test_a_held_pmd_is_seen_and_the_keys_are_obeyed(watched: Sandbox) -> None:
 def given_back(screen: Screen) -> bool:
     """Whether the terminal is as a shell needs it."""
     screen.run("clear; stty -a | tr ' ;' '\\n\\n' | grep -E '^-?(icanon|echo|isig)$' | xargs")
-    screen.until(lambda text: "isig" in text and "$" in text.split("isig")[1], "stty")
-    modes = next(line for line in screen.lines() if "isig" in line and "stty" not in line)
+
+    def answer(text: str) -> str:  # not the command itself, which the shell shows as it is typed
+        return next((line for line in text.splitlines() if "isig" in line and "stty" not in line), "")
+
+    modes = screen.until(answer, "stty")
     return "-" not in modes and screen.flag("cursor_flag") and not screen.flag("alternate_on")
 
 
