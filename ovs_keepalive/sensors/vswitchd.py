@@ -97,7 +97,11 @@ class VswitchdSensor:
     def _left_pidfile(self, process: Process) -> bool:
         # An orderly stop unlinks the pidfile before the process ends; a kill leaves it, its lock freed.
         try:
-            return process.pidfile.read_text().strip() == str(process.id.pid)
+            if process.pidfile.read_text().strip() == str(process.id.pid):
+                return True
+            # Another process has written its own already, as one that a monitor starts at once: the control socket,
+            # which bears the old one's number, is unlinked or left with the pidfile.
+            return process.control_socket.exists()
         except (FileNotFoundError, ValueError):
             return False
         except OSError:  # it is there, and cannot be read now: nobody took it away
