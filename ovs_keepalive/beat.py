@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ovs_keepalive.core import heartbeat, others, pace, vswitchd
+from ovs_keepalive.core import breaks, heartbeat, others, pace, vswitchd
 from ovs_keepalive.core.model import (
     Ended,
     Looks,
@@ -27,7 +27,6 @@ from ovs_keepalive.core.model import (
 )
 from ovs_keepalive.core.pace import LONGEST, LOOKS, SHORTEST
 from ovs_keepalive.core.tally import Tally
-from ovs_keepalive.formats import procfs
 from ovs_keepalive.sensors.core_users import CoreUsers
 from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
 from ovs_keepalive.sensors.switches import NoSwitches, Switches
@@ -97,6 +96,7 @@ class Beat:
         self._log: LogSensor | None = None  # None: vswitchd writes none
         self._seq = self._looks = self._looks_failed = 0
         self._blind_seconds = self._latest = 0.0
+        self._breaks = breaks.Watch()
         self._poll = select.poll()
         self._polled: tuple[object, ...] | None = None  # what it is registered for
         self._begin(moment())
@@ -211,7 +211,8 @@ class Beat:
             self._restless = True
         # An answer that does not come is not asked for in a loop.
         rested = now.mono - self._asked_rxqs >= self._period / 2
-        if self._questions is not None and rested and heartbeat.wants_rxqs(self._register, self._effective, now.mono):
+        wanted = breaks.wants_rxqs(self._breaks) or heartbeat.wants_rxqs(self._register, self._effective, now.mono)
+        if self._questions is not None and rested and wanted:
             if not self._questions.busy:
                 self._asked_rxqs = now.mono
             self._questions.ask(Kind.RXQS, now)
@@ -239,7 +240,13 @@ class Beat:
         return self._called
 
     def _judge(self, looks: Looks) -> None:
-        self._register = heartbeat.judge(self._register, looks, self._settings, self._effective, self._period)
+        settings, now = self._settings, looks.now
+        self._register = heartbeat.judge(self._register, looks, settings, self._effective, self._period)
+        self._breaks = breaks.follow(self._breaks, looks, self._register, settings, self._period)
+        owed = self._questions is not None and self._questions.busy  # then the answer is what is waited for
+        if not owed and breaks.is_urgent(self._breaks, self._register.vswitchd, settings, now):
+            cost = self._questions.cost if self._questions is not None else 0.0
+            self._next_tick = min(self._next_tick, now.mono + max(breaks.FINE, cost / settings.max_main_share))
 
     def _is_due(self, now: float, overdue: bool) -> bool:
         if now >= self._next_tick:
@@ -301,7 +308,7 @@ class Beat:
             silent = 0.0
             if answers.is_empty:
                 return Looks(now, process, ended)
-        main = MainLook(self._main_state(process) if silent else "S", silent, questions.answered)
+        main = MainLook(self._who.main_state() if silent else "S", silent, questions.answered)
         threads, self._seen = self._seen, None
         if threads is None:
             return Looks(now, process, ended, main, None, *answers)
@@ -323,18 +330,12 @@ class Beat:
         self._switches.follow(self._threads.tids, now.mono)
         return seen
 
-    def _main_state(self, process: ProcessId) -> str:
-        path = self._proc / str(process.pid) / "stat"
-        try:
-            return procfs.parse_stat(path.read_text(errors="replace")).state
-        except (OSError, ValueError):  # it ends this moment: the pidfd tells
-            return "?"
-
     # --- settings and time ---------------------------------------------------------------------
 
     def _begin(self, now: Moment) -> None:
         """Start to watch afresh."""
         self._register, self._blind, self._told = heartbeat.EMPTY, (), ()
+        self._breaks = breaks.forgotten(self._breaks)
         self._enabled_at, self._next_tick = now, now.mono
         self._last_look = self._posted = 0.0
         self._soon = math.inf
@@ -367,7 +368,7 @@ class Beat:
 
     def _post(self, now: Moment) -> None:
         register = self._register
-        told = (register.version, self._settings, self._blind)
+        told = (register.version, self._settings, self._blind, self._breaks.log)
         fresh = now.mono - self._posted < min(self._effective, LONGEST) - self._period / 2
         if fresh and told == self._told:
             return
@@ -392,5 +393,7 @@ class Beat:
                 looks_failed=self._looks_failed,
                 counts=self._tally.told(),
                 event_witness=self._switches.status,
+                breaks=self._breaks.log,
+                break_counts=self._breaks.counts,
             )
         )

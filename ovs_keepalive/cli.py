@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovs_keepalive import __version__, dirs
+from ovs_keepalive import __version__, dirs, upgrade_options
 from ovs_keepalive.config import Config, Invalid, Options, default_file, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import lines, one_line, short
@@ -81,12 +81,8 @@ def command_line() -> argparse.ArgumentParser:
     run.set_defaults(verb=_run)
 
     show = verbs.add_parser("show", parents=[common], help="health at a glance")
-    show.add_argument(
-        "--watch", action="store_true", help="go on, on one screen, or a line a change without a terminal"
-    )
-    show.add_argument(
-        "--json", action="store_true", help="the node document; with --watch one in a line at each change"
-    )
+    show.add_argument("--watch", action="store_true", help="go on: one screen, or a line a change without a terminal")
+    show.add_argument("--json", action="store_true", help="the node document; with --watch a line at each change")
     show.set_defaults(verb=_show)
 
     schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
@@ -103,6 +99,8 @@ def command_line() -> argparse.ArgumentParser:
         "COLLECTD_INTERVAL seconds, of the host COLLECTD_HOSTNAME. It ends when collectd does.",
     )
     collectd.set_defaults(verb=_collectd)
+
+    upgrade_options.add_watch(verbs, database).set_defaults(verb=_upgrade_watch)
 
     check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
     check.add_argument("--default", action="store_true", help="print the commented default file instead")
@@ -315,6 +313,17 @@ def _collectd(options: argparse.Namespace) -> int:
         return collectd.Child(remote, config.refresh / 1000, os.environ).loop()
     except OSError as error:  # no descriptors, no memory
         raise Problem(f"collectd: {error.strerror}: raise the limit of collectd's service", UNREACHABLE) from error
+
+
+def _upgrade_watch(options: argparse.Namespace) -> int:
+    remote = _remote(options.ovsdb, load(options.config))
+    from ovs_keepalive import upgrade_watch
+
+    wishes = upgrade_watch.Wishes(options.command, options.max_break, options.deadline, options.json)
+    try:
+        return WELL if upgrade_watch.run(wishes, ask_daemon, remote, sys.stdout) else UNHEALTHY
+    except upgrade_watch.NotBegun as error:
+        raise Problem(f"upgrade-watch: {error}", UNHEALTHY) from error
 
 
 def _check_config(options: argparse.Namespace) -> int:

@@ -11,9 +11,11 @@ import msgspec
 from ovs_keepalive import records
 from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
+from ovs_keepalive.core.breaks import LONGEST
 from ovs_keepalive.core.model import Snapshot, Transition
-from ovs_keepalive.formats import document, incident, tables
-from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick
+from ovs_keepalive.formats import breaks, document, incident, tables
+from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick, seconds
+from ovs_keepalive.restarts import Restarts
 from ovs_keepalive.upgrade import Refused
 
 
@@ -22,6 +24,7 @@ class Source(Protocol):
 
     snapshot: Snapshot | None
     blackbox: BlackBox
+    restarts: Restarts
 
     @property
     def events(self) -> list[Transition]:
@@ -53,6 +56,9 @@ class Commands:
             ("keepalive/explain", "PMD|vswitchd [--json]", 1, 1, self._enabled(self._explain)),
             ("keepalive/history", "[N] [--json]", 0, 1, self._enabled(self._history)),
             ("keepalive/incidents", "[--json]", 0, 0, self._incidents),
+            ("keepalive/breaks", "[N] [--json]", 0, 1, self._enabled(self._breaks)),
+            ("keepalive/plan-restart", "SECONDS [--json]", 1, 1, self._enabled(self._plan_restart)),
+            ("keepalive/plan-cancel", "[--json]", 0, 0, self._enabled(self._plan_cancel)),
             ("keepalive/upgrade", "[PYTHON] [--json]", 0, 1, self._upgrade),
             ("exit", "", 0, 0, self._exit),
         ):
@@ -74,6 +80,8 @@ class Commands:
 
     def _status(self, _arguments: list[str]) -> Answer:
         snapshot, facts = self._snapshot(), self._source.facts()
+        if planned := breaks.announced(snapshot):
+            facts.insert(0, ("announced restart", planned))
         return Answer(
             lambda: tables.status(snapshot, facts),
             lambda: document.node(snapshot, moment(), dict(facts), self._source.events),
@@ -129,6 +137,27 @@ class Commands:
         return Answer(
             lambda: "".join(f"{line}\n" for line in (state, *incident.listing(heads))),
             lambda: msgspec.to_builtins(heads),
+        )
+
+    def _breaks(self, snapshot: Snapshot, arguments: list[str]) -> Answer:
+        log = snapshot.breaks[-count(arguments, len(snapshot.breaks) or 1) :]
+        return Answer(lambda: breaks.listing(log), lambda: [breaks.document(one) for one in log])
+
+    def _plan_restart(self, _snapshot: Snapshot, arguments: list[str]) -> Answer:
+        plan = self._source.restarts.announce(seconds(arguments[0], LONGEST), moment())
+        return Answer(
+            lambda: f"{tables.ENABLED}\nrestart of vswitchd announced: {breaks.promise(plan)}\n",
+            lambda: {"enabled": True, "announced": breaks.plan_document(plan)},
+        )
+
+    def _plan_cancel(self, _snapshot: Snapshot, _arguments: list[str]) -> Answer:
+        plan = self._source.restarts.cancel(moment())
+        said = (
+            "no restart of vswitchd was announced" if plan is None else "no restart of vswitchd is announced any more"
+        )
+        return Answer(
+            lambda: f"{tables.ENABLED}\n{said}\n",
+            lambda: {"enabled": True, "cancelled": breaks.plan_document(plan)},
         )
 
     def _upgrade(self, arguments: list[str]) -> Answer:

@@ -39,6 +39,7 @@ from ovs_keepalive.publishers.prometheus import Exposition
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
 from ovs_keepalive.publishers.session import Session
 from ovs_keepalive.publishers.systemd import Notifier
+from ovs_keepalive.restarts import Restarts
 from ovs_keepalive.sensors.switches import event_witness
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 from ovs_keepalive.shelf import Shelf
@@ -75,10 +76,11 @@ class Daemon:
         self._asked = live.Asked()
         self._other_config: Mapping[str, str] | None = None  # from which they were read
         self._config = config = options.config
-        who, switches = VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), event_witness(config.event_witness)
-        self._beat = LastingBeat(who, self._settings(), self._slot, switches=switches)
         mirrors = config.mirror == "external_ids"
         self._session = Session(options.remote, ["other_config", *([MIRRORED] if mirrors else [])])
+        self.restarts = Restarts(self._session.note, lambda: self._beat.change(self._settings()))
+        who, switches = VswitchdSensor(dirs.rundir(), options.vswitchd_pidfile), event_witness(config.event_witness)
+        self._beat = LastingBeat(who, self._settings(), self._slot, switches=switches)
         self._columns = Columns(self._session, config.refresh / 1000, __version__, os.getpid())
         self._mirror = Mirror(self._session) if mirrors else None
         self._keeper = self._keep_schema()
@@ -145,6 +147,7 @@ class Daemon:
         self.snapshot = snapshot
         self._publish(snapshot, now)
         self._log_transitions(snapshot)
+        self.restarts.follow(snapshot)
         self._make_room(snapshot)
         self._notifier.publish(snapshot)
         self._hooks.publish(snapshot)
@@ -191,6 +194,7 @@ class Daemon:
         if other_config is None or other_config is self._other_config:
             return  # while the database is away the last settings hold
         self._other_config = other_config
+        self.restarts.take(other_config, moment())
         asked = live.read(other_config, self._asked)
         if asked == self._asked:
             return
@@ -211,6 +215,8 @@ class Daemon:
             max_main_share=config.max_main_share / 100,
             restart_deadline=config.restart_deadline,
             hung_after=config.hung_after,
+            plan=self.restarts.plan,
+            flow_restored=self.restarts.flow_restored,
         )
 
     def _log_transitions(self, snapshot: Snapshot) -> None:
@@ -273,6 +279,8 @@ class Daemon:
             cpu=cpu,
             told=self._logged or NEVER,
             affinity=tuple(sorted(self._affinity)),
+            plan=self.restarts.plan,
+            flow_restored=self.restarts.flow_restored,
         )
 
     def _claim(self) -> Pidfile | None:
@@ -297,6 +305,7 @@ class Daemon:
 
     def _go_on_from(self, memory: Memory, gap: Transition | None) -> None:
         self._asked = memory.asked
+        self.restarts.plan, self.restarts.flow_restored = memory.plan, memory.flow_restored
         self._beat.go_on_from(memory.beating, self._settings(), moment(), gap)
         self._session.events = list(memory.events)
         self.blackbox.watch = memory.watch

@@ -8,7 +8,7 @@ import threading
 
 from ovs_keepalive import __version__
 from ovs_keepalive.beat import Beat, moment
-from ovs_keepalive.core import heartbeat, memory
+from ovs_keepalive.core import breaks, heartbeat, memory
 from ovs_keepalive.core.memory import Beating
 from ovs_keepalive.core.model import Moment, NotSeen, ProcessId, Seen, Settings, Transition
 from ovs_keepalive.core.tally import Tally
@@ -49,6 +49,7 @@ class LastingBeat(Beat):
             vswitchd=register.vswitchd,
             history=register.history,
             version=register.version,
+            breaks=self._breaks,
         )
 
     def go_on_from(self, was: Beating, settings: Settings, now: Moment, gap: Transition | None) -> None:
@@ -59,6 +60,7 @@ class LastingBeat(Beat):
         register = memory.register(was)
         self._register = register if gap is None else memory.after_a_gap(register, now, gap)
         self._seq, self._enabled_at = was.seq, was.enabled_at
+        self._breaks = was.breaks if gap is None else breaks.forgotten(was.breaks)
         self._tally = Tally(was.counts)
         self._looks, self._looks_failed = was.looks, was.looks_failed
         self._blind_seconds, self._latest = was.blind_seconds, was.latest

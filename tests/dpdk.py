@@ -7,19 +7,21 @@ It takes one core wholly, and 300 MiB of hugepages, which are given back.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.sandbox import Sandbox
+from ovs_keepalive.sandbox import Sandbox, SandboxError
 
 BINARY = Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
 HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")  # of 2 MiB
 WANTED = 160
+DRIVERS = ("net_af_packet", "mempool_ring")  # for the end of a veth pair, and its buffers; packages of their own
 MEMORY = 256  # MiB of them, for DPDK
 
 
@@ -28,6 +30,7 @@ class DpdkSandbox(Sandbox):
 
     def __init__(self) -> None:
         super().__init__(pmds=1, max_sleep=0)
+        self._plugins: list[str] = []
 
     def _configure(self) -> None:
         core = (os.cpu_count() or 1) - 1
@@ -35,30 +38,103 @@ class DpdkSandbox(Sandbox):
             "dpdk-init": "true",
             "dpdk-lcore-mask": "0x1",
             "dpdk-socket-mem": str(MEMORY),
-            "dpdk-extra": "--no-pci --iova-mode=va --in-memory",
+            "dpdk-extra": " ".join(["--no-pci --iova-mode=va --in-memory", *self._plugins]),
             "pmd-cpu-mask": f"{1 << core:#x}",
         }
         words = "--no-wait init -- set Open_vSwitch ."
         argv = [*words.split(), *(f'other_config:{key}="{value}"' for key, value in config.items())]
-        argv += ["--", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure"]
-        argv += ["--", "add-port", "br0", "v0", "--", "set", "interface", "v0", "type=dpdkvhostuserclient"]
-        self.vsctl(*argv, f"options:vhost-server-path={self.dir}/v0.sock")
+        self.vsctl(*argv, "--", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", *self._ports())
 
-    def start_vswitchd(self) -> None:
-        """Start the vswitchd that has DPDK in it, under the usual name."""
+    def _ports(self) -> list[str]:
+        argv = ["fail_mode=secure", "--", "add-port", "br0", "v0"]
+        return [
+            *argv,
+            "--",
+            "set",
+            "interface",
+            "v0",
+            "type=dpdkvhostuserclient",
+            f"options:vhost-server-path={self.dir}/v0.sock",
+        ]
+
+    def start_vswitchd(self, *more: str) -> None:
+        """Start the vswitchd that has DPDK in it, under the usual name, with more options if need be."""
         program = self.dir / "ovs-vswitchd"
         if not program.is_symlink():
             program.symlink_to(BINARY)
-        options = ["--disable-system", "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]
+        options = ["--disable-system", "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off", *more]
         asked = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
         self.transact(asked)  # as of a plain sandbox: wait_for_pmds
         self.children.start("ovs-vswitchd", [str(program), f"unix:{self.dir}/db.sock", *options], self.env)
         self.children.until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers", 30)
 
 
+class WiredSandbox(DpdkSandbox):
+    """Its PMD polls both ends of a wire (tests/wire.py), and forwards between them as any switch; it naps meanwhile."""
+
+    def __init__(self, into: str, out: str, *, monitor: bool = False) -> None:
+        """monitor: something starts vswitchd again when it crashes, at most once in 10 s."""
+        super().__init__()
+        self._ends = (into, out)
+        self._monitor = monitor
+        self._plugins = drivers()
+
+    def _ports(self) -> list[str]:
+        argv = ["--", "set", "Open_vSwitch", ".", "other_config:pmd-maxsleep=200"]
+        for number, end in enumerate(self._ends):
+            argv += ["--", "add-port", "br0", f"w{number}", "--", "set", "interface", f"w{number}", "type=dpdk"]
+            argv += [f"options:dpdk-devargs=net_af_packet{number},iface={end}"]
+        return argv
+
+    def start_vswitchd(self, *more: str) -> None:
+        """As of any sandbox."""
+        super().start_vswitchd(*more, *(["--monitor"] if self._monitor else []))
+
+    def wait_for_pmds(self) -> None:
+        """Wait until its PMD polls both ends."""
+
+        def polls() -> bool:
+            try:
+                return self.appctl("dpif-netdev/pmd-rxq-show").count("queue-id:") == len(self._ends)
+            except SandboxError:  # the command comes with the first datapath
+                return False
+
+        self.children.until("ovs-vswitchd", polls, "both ends are polled", 60)
+
+    @property
+    def vswitchd_pid(self) -> int:
+        """Not of its monitor."""
+        return int((self.dir / "ovs-vswitchd.pid").read_text()) if self._monitor else super().vswitchd_pid
+
+    def stop(self) -> None:
+        """The monitor first, or it would begin anew; what it started does not die with it."""
+        if self._monitor and "ovs-vswitchd" in self.children:
+            self.children.kill("ovs-vswitchd", signal.SIGKILL)
+            with suppress(OSError, ValueError):  # it did not get so far
+                os.kill(self.vswitchd_pid, signal.SIGKILL)
+        super().stop()
+
+
+def drivers() -> list[str]:
+    """Options to load them: from $DPDK_PLUGINS, none from where Debian puts them. Without them the test is skipped."""
+    told = os.environ.get("DPDK_PLUGINS")
+    places = [Path(told)] if told else list(Path("/usr/lib").glob("*/dpdk/pmds-*"))
+    for driver in DRIVERS:
+        if not any(list(place.glob(f"librte_{driver}.so*")) for place in places):
+            pytest.skip(f"DPDK's {driver}: not installed: apt-get install librte-{driver.replace('_', '-')}23")
+    return ["-d", told] if told else []
+
+
 @contextmanager
 def dpdk_sandbox() -> Iterator[Sandbox]:
     """Started, or the test is skipped with what is missing."""
+    with hugepages(), DpdkSandbox() as sandbox:
+        yield sandbox
+
+
+@contextmanager
+def hugepages() -> Iterator[None]:
+    """What DPDK needs; the test is skipped with what is missing."""
     if not BINARY.exists():
         pytest.skip(f"{BINARY}: not installed: apt-get install openvswitch-switch-dpdk")
     before = HUGEPAGES.read_text()
@@ -69,8 +145,8 @@ def dpdk_sandbox() -> Iterator[Sandbox]:
     try:
         if int(HUGEPAGES.read_text()) < int(before) + WANTED:
             pytest.skip(f"{HUGEPAGES}: this machine has not {WANTED} to give")
-        with _tracefs(), DpdkSandbox() as sandbox:
-            yield sandbox
+        with _tracefs():
+            yield
     finally:
         HUGEPAGES.write_text(before)
 

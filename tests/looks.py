@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ovs_keepalive.beat import WHOLE
-from ovs_keepalive.core import heartbeat, pace
+from ovs_keepalive.core import breaks, heartbeat, pace
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.incident import Watch
+from ovs_keepalive.core.log_events import LogEvent
 from ovs_keepalive.core.memory import Beating, Memory
 from ovs_keepalive.core.model import (
     NEVER,
+    Break,
+    BreakKind,
     Cause,
     CloseLook,
     Ended,
-    LogEvent,
     LookCounts,
     Looks,
     MainLook,
@@ -31,6 +33,7 @@ from ovs_keepalive.core.model import (
     ProcessId,
     Rxq,
     Seen,
+    Sent,
     Settings,
     Snapshot,
     State,
@@ -44,6 +47,7 @@ from ovs_keepalive.core.settings import Asked
 WALL_MS = 1_700_000_000_000  # epoch milliseconds at monotonic 0
 WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
 SETTINGS = Settings(enabled=True, interval=1.0, max_main_share=0.01, restart_deadline=60.0, hung_after=60.0)
+NOTHING_BROKE = breaks.Watch()
 FIRST = ProcessId(100, 1000)
 SECOND = ProcessId(200, 2000)
 
@@ -151,6 +155,9 @@ class Scene:
     blind: str = ""  # why the counters cannot be read
     rxqs_blind: str = ""  # why the rxqs cannot be read
     hog: str = "on CPU 3 ran python3 (pid 77)"  # who has the CPU of a starved PMD
+    sends: float = 0.0  # packets a second, by all PMDs
+    sent: float = 0.0  # packets, by the present process
+    watch: breaks.Watch = NOTHING_BROKE
     logged: list[LogEvent] = field(default_factory=list)  # by vswitchd, since its log was read
     changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
     registers: list[Register] = field(default_factory=list)  # all that told something new
@@ -161,6 +168,7 @@ class Scene:
         self._soon = self._called = math.inf
         self._off: frozenset[int] = frozenset()
         self._asked: tuple[str, float] | None = None
+        self._asked_rxqs = 0.0
         self._wholly = self._restless = True
         self._hogs: dict[ThreadId, str] | None = None
         self._answered = self._other = False
@@ -193,6 +201,7 @@ class Scene:
         """Let the process end. orderly: it removes its pidfile first."""
         assert self.process is not None
         self._ended = Ended(self.process, orderly)
+        self.sends = self.sent = 0.0
         self._turn_to(None)
         self.workers.clear()
         self.turn()
@@ -250,10 +259,10 @@ class Scene:
             if not other:
                 return
             looks = Looks(now, self.process)
-        self.register = heartbeat.judge(before, looks, self.settings, self.interval, self.period)
+        self._judge(looks)
         if self.process is not None and not self.register.steady and heartbeat.lacks_base(self.register):
             threads = Looks(now, self.process, threads=self._look_at_threads(now, self.process, anew=False))
-            self.register = heartbeat.judge(self.register, threads, self.settings, self.interval, self.period)
+            self._judge(threads)
         steady = self.register.steady
         self._soon = math.inf if steady else heartbeat.next_look(self.register, self.interval)
         self._restless = self._soon < math.inf or not (self._wholly or steady)
@@ -262,9 +271,18 @@ class Scene:
         if starved := heartbeat.starved(self.register, self.interval):
             self._hogs, self._restless = dict.fromkeys(starved, self.hog), True
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
-        if wants and heartbeat.wants_rxqs(self.register, self.interval, self.now):
-            self._asked = ("rxqs", self.now)
+        rested = self.now - self._asked_rxqs >= self.period / 2
+        wanted = heartbeat.wants_rxqs(self.register, self.interval, self.now)
+        if wants and (wanted or (rested and breaks.wants_rxqs(self.watch))):
+            self._asked, self._asked_rxqs = ("rxqs", self.now), self.now
         self._note(before)
+
+    def _judge(self, looks: Looks) -> None:
+        self.register = heartbeat.judge(self.register, looks, self.settings, self.interval, self.period)
+        self.watch = breaks.follow(self.watch, looks, self.register, self.settings, self.period)
+        urgent = breaks.is_urgent(self.watch, self.register.vswitchd, self.settings, looks.now)
+        if urgent and self._asked is None:
+            self._next_tick = min(self._next_tick, self.now + breaks.FINE)
 
     def _turn_to(self, process: ProcessId | None) -> None:
         self.process, self._asked, self._answered, self._seen = process, None, False, None
@@ -291,8 +309,11 @@ class Scene:
         counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
         rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
         iterations: Seen[Mapping[int, int]] | None = None
+        sent: Sent | None = None
         if self._asked is not None and self._answer_at() <= self.now:
-            kind, self._asked, self._answered = self._asked[0], None, True
+            kind, asked = self._asked
+            self._asked, self._answered = None, True
+            sent = self._sent(kind, asked)
             if kind == "rxqs":
                 rxqs = NotSeen(now, self.rxqs_blind) if self.rxqs_blind else Seen(now, self._rxqs())
             elif self.blind:
@@ -320,7 +341,12 @@ class Scene:
         hogs = None
         if threads is not None:
             hogs, self._hogs = self._hogs, None
-        return Looks(now, process, None, main, threads, counters, rxqs, iterations, log, hogs)
+        return Looks(now, process, None, main, threads, counters, rxqs, iterations, sent, log, hogs)
+
+    def _sent(self, kind: str, asked: float) -> Sent | None:
+        if kind == "rxqs" or self.blind:
+            return None
+        return Sent(asked, int(self.sent) if self._blocks() else None, kernel=False)
 
     def _look_at_threads(self, now: Moment, process: ProcessId, anew: bool) -> Seen[tuple[ThreadLook, ...]]:
         suspects = heartbeat.suspects(self.register)
@@ -383,6 +409,7 @@ class Scene:
 
     def _pass(self, seconds: float) -> None:
         self.now += seconds
+        self.sent += self.sends * seconds
         for worker in self.workers:
             worker.passes(seconds)
 
@@ -512,6 +539,32 @@ def running(process: ProcessId | None = FIRST, **fields: Any) -> Vswitchd:
     return known._replace(**fields)
 
 
+def broke(**fields: Any) -> Break:
+    """A break of about 1.5 s that is over, unless said otherwise."""
+
+    def at(seconds: float) -> Moment:
+        return Moment(900.0 + seconds, WALL_MS + round(900_000 + seconds * 1000))
+
+    known = Break(
+        pid_old=100,
+        pid_new=200,
+        kind=BreakKind.PLANNED,
+        ended=at(0.0),
+        unknown="",
+        began_low=at(-0.2),
+        began=at(0.0),
+        began_high=at(0.0),
+        to_low=at(1.25),
+        to=at(1.5),
+        to_high=at(1.75),
+        method="a method",
+        control_from=at(-0.1),
+        control_to=at(0.9),
+        ports=(("vhu0", at(0.75)), ("vhu1", None)),
+    )
+    return known._replace(**fields)
+
+
 def snapshot(pmds: Iterable[Pmd] = (), **fields: Any) -> Snapshot:
     """One beat's verdict: all is well, unless said otherwise."""
     values: dict[str, Any] = {
@@ -559,8 +612,23 @@ def remembered(register: Register = heartbeat.EMPTY, at: Moment | None = None, *
         vswitchd=register.vswitchd,
         history=register.history,
         version=register.version,
+        breaks=breaks.Watch(),
     )
     noted = Memory(
-        at, "0.0.1, pid 5", Asked(enabled=True), beating, (), Watch(), at, 3, 1, (LINE,), at.mono, 1.5, (0, 1)
+        at,
+        "0.0.1, pid 5",
+        Asked(enabled=True),
+        beating,
+        (),
+        Watch(),
+        at,
+        3,
+        1,
+        (LINE,),
+        at.mono,
+        1.5,
+        (0, 1),
+        None,
+        NEVER,
     )
     return noted._replace(**fields)

@@ -17,6 +17,7 @@ from ovs_keepalive import __version__
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.publishers.appctl_server import AppctlServer, Connection, log
+from ovs_keepalive.restarts import Restarts
 from ovs_keepalive.upgrade import Refused
 
 
@@ -64,6 +65,8 @@ class Source:
     def __init__(self, snapshot: Snapshot, directory: Path, facts: dict[str, str] | None = None) -> None:
         self.snapshot: Snapshot | None = snapshot
         self.blackbox: Any = Box(directory)
+        self.told: list[Transition] = []  # of announced restarts
+        self.restarts = Restarts(self.told.append, lambda: None)
         self.stopped = False
         self._facts = facts or {}
 

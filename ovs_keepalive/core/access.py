@@ -7,10 +7,17 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from ovs_keepalive.core.doctor import Finding, Level
-from ovs_keepalive.core.model import Credentials
 
 CAP_DAC_OVERRIDE = 1 << 1  # linux/capability.h: passes the modes of files
 OWNER, GROUP, OTHERS = 0o200, 0o020, 0o002
+
+
+class Credentials(NamedTuple):
+    """As whom a process runs."""
+
+    uid: int  # the effective one
+    groups: frozenset[int]  # with the effective one
+    capabilities: int  # the effective ones, a bit each
 
 
 class SocketFile(NamedTuple):

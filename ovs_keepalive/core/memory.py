@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ovs_keepalive.core import heartbeat
+from ovs_keepalive.core import breaks, heartbeat
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.incident import Watch
 from ovs_keepalive.core.ledger import Line
-from ovs_keepalive.core.model import Cause, LookCounts, Moment, Others, Pmd, ProcessId, Transition, Vswitchd
+from ovs_keepalive.core.model import Cause, LookCounts, Moment, Others, Plan, Pmd, ProcessId, Transition, Vswitchd
 from ovs_keepalive.core.settings import Asked
 
 OLDEST = 3600.0  # seconds after which a memory is not gone by any more
@@ -38,6 +38,7 @@ class Beating(NamedTuple):
     vswitchd: Vswitchd
     history: tuple[Transition, ...]
     version: int  # of the register
+    breaks: breaks.Watch
 
 
 class Memory(NamedTuple):
@@ -56,6 +57,8 @@ class Memory(NamedTuple):
     counted_to: float  # … up to this moment: monotonic
     cpu: float  # seconds that it, and those before it, took
     affinity: tuple[int, ...]  # CPUs that the first daemon was started with
+    plan: Plan | None  # the restart that was announced
+    flow_restored: Moment | None  # as in Settings
 
 
 def register(beating: Beating) -> Register:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
+
+from ovs_keepalive.core.log_events import LogEvent
 
 T = TypeVar("T")
 
@@ -53,6 +55,14 @@ class VswitchdState(StrEnum):
     CRASH_LOOP = "CRASH-LOOP"
 
 
+class BreakKind(StrEnum):
+    """How a vswitchd process ended (CONTRACT section 7)."""
+
+    ORDERLY = "orderly"
+    CRASH = "crash"
+    PLANNED = "planned"
+
+
 class Moment(NamedTuple):
     """One instant on both clocks. Monotonic seconds judge; wall time is only printed."""
 
@@ -61,7 +71,6 @@ class Moment(NamedTuple):
 
 
 NEVER = Moment(0.0, 0)
-MAIN = "main"  # what OVS calls its main thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,40 +177,12 @@ class MainLook(NamedTuple):
     answered: bool  # it has answered this daemon at least once
 
 
-class Credentials(NamedTuple):
-    """As whom a process runs."""
+class Sent(NamedTuple):
+    """What vswitchd has sent until one answer of its main thread."""
 
-    uid: int  # the effective one
-    groups: frozenset[int]  # with the effective one
-    capabilities: int  # the effective ones, a bit each
-
-
-class Blocked(NamedTuple):
-    """A thread waits for another one to quiesce. Told after 1 s, and whenever that time has doubled; not when it ends.
-
-    Only `by` main is main held up. `who` main is no news: a main thread that is busy does not quiesce.
-    """
-
-    ms: int  # for which it has waited
-    who: str  # is waited for: "pmd-c01/id:8" as its comm has it, "revalidator5", "main"
-    by: str = MAIN  # waits: "main", "urcu3"
-
-
-class LongPoll(NamedTuple):
-    """A thread was away from its poll loop for a second or more. Told afterwards, never of a PMD."""
-
-    ms: int
-    by: str = MAIN  # "main", "revalidator5"
-
-
-class PmdChanged(NamedTuple):
-    """A PMD was created or destroyed on purpose."""
-
-    core: int
-    created: bool
-
-
-LogEvent = Blocked | LongPoll | PmdChanged
+    asked: float  # monotonic; the count was read after that, and before the answer came
+    packets: int | None  # by all PMDs; None where no thread forwards packets in vswitchd
+    kernel: bool  # a datapath of the kernel does: it goes on without vswitchd
 
 
 class Ended(NamedTuple):
@@ -223,6 +204,7 @@ class Looks:
     counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
     iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
+    sent: Sent | None = None  # comes with either
     log: Seen[tuple[LogEvent, ...]] | NotSeen | None = None
     core_users: Mapping[ThreadId, str] | None = None  # who runs on the CPUs of these threads, in words
 
@@ -271,6 +253,13 @@ class Pmd(NamedTuple):
     longest: float  # seconds; the longest silence that ended
 
 
+class Plan(NamedTuple):
+    """A restart of vswitchd that was announced: it may begin within so many seconds, and then take as many."""
+
+    at: Moment
+    seconds: float
+
+
 class Vswitchd(NamedTuple):
     """What is known of the ovs-vswitchd process."""
 
@@ -287,6 +276,28 @@ class Vswitchd(NamedTuple):
     looping: Moment | None = None  # since when it is a crash loop
     alive_at: float = 0.0  # monotonic; when it was last seen alive without one of its PMD threads
     first_at: float = 0.0  # monotonic; when the first of its PMDs could have taken the place of an earlier process's
+    how: BreakKind | None = None  # how the process before it ended
+    plan: Plan | None = None  # that one's restart was announced by this; it serves for no other
+
+
+class Break(NamedTuple):
+    """What one restart of vswitchd interrupted. A moment that is None has not come, or cannot be known."""
+
+    pid_old: int
+    pid_new: int | None
+    kind: BreakKind
+    ended: Moment  # of the old process
+    unknown: str  # why nothing is said of packets; "" when it is
+    began_low: Moment  # packets were still sent then …
+    began: Moment  # … until about then …
+    began_high: Moment  # … and not after that
+    to_low: Moment  # none was sent until then …
+    to: Moment | None  # … from about then they are again …
+    to_high: Moment | None  # … and at the latest from then on
+    method: str  # how the points were found
+    control_from: Moment  # the last answer of the old process
+    control_to: Moment | None  # the first one of the new process
+    ports: tuple[tuple[str, Moment | None], ...]  # that the old process polled, and when the new one was seen to
 
 
 class Other(NamedTuple):
@@ -332,6 +343,8 @@ class Settings:
     max_main_share: float  # part of one core that looks may take from vswitchd's main thread
     restart_deadline: float  # seconds
     hung_after: float  # seconds
+    plan: Plan | None = None  # a restart that was announced
+    flow_restored: Moment | None = NEVER  # when flow-restore-wait was removed; None: it is set, and holds vswitchd up
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +368,8 @@ class Snapshot:
     looks_failed: int
     counts: LookCounts
     event_witness: str = ""  # to which threads it listens, and why not to others
+    breaks: tuple[Break, ...] = ()  # newest last; the last one may be under way
+    break_counts: Mapping[BreakKind, int] = field(default_factory=dict)  # all since the daemon began
 
     @property
     def registered(self) -> tuple[Pmd, ...]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovs_keepalive.core import observe
+from ovs_keepalive.core.log_events import MAIN, Blocked
 from ovs_keepalive.core.model import (
-    MAIN,
-    Blocked,
+    BreakKind,
     Looks,
     MainLook,
     Moment,
     NotSeen,
+    Plan,
     Pmd,
     ProcessId,
     Seen,
@@ -48,11 +49,11 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
     if looks.ended is not None and was.process == looks.ended.process:
         was = _ended(was, looks.ended.orderly or _left_before(pmds, was.alive_at), now, settings)
     if looks.process is None:
-        return _absent(was, now)
+        return _absent(was, now, settings)
     if looks.process != was.process:
         # A restart under way keeps its deadline in view: the new process gets the same time once more.
         restarting = was.state is VswitchdState.RESTARTING
-        deadline = now.mono + settings.restart_deadline if restarting else None
+        deadline = now.mono + _allowed(was, settings) if restarting else None
         was = _other(was, looks.process, VswitchdState.STARTING, now, "new process, no answer yet", deadline)
     main = looks.main
     if main is None:
@@ -109,7 +110,24 @@ def _awaits_pmds(looks: Looks, pmds: tuple[Pmd, ...]) -> bool:
     return any(pmd.id.process != looks.process and pmd.state is not State.UNUSED for pmd in pmds)
 
 
+def announced(vswitchd: Vswitchd, settings: Settings, now: Moment) -> Plan | None:
+    """The announced restart that is still to begin, or under way; None when it is over, or its time has passed."""
+    plan = settings.plan
+    if plan is None:
+        return None
+    if plan == vswitchd.plan:
+        return plan if keeps_verdicts(vswitchd, now) and vswitchd.state is not VswitchdState.RUNNING else None
+    return plan if now.mono <= plan.at.mono + plan.seconds else None
+
+
 def _ended(was: Vswitchd, orderly: bool, now: Moment, settings: Settings) -> Vswitchd:
+    plan = announced(was, settings, now)
+    if plan is not None and plan != was.plan:
+        # `ovs-ctl restart` may end it by SIGKILL: what was announced is no crash, however it ended.
+        how = "orderly stop" if orderly else "the process ended without removing its pidfile"
+        was = was._replace(how=BreakKind.PLANNED, plan=plan)
+        return _other(was, None, VswitchdState.RESTARTING, now, f"announced: {how}", now.mono + plan.seconds)
+    was = was._replace(how=BreakKind.ORDERLY if orderly else BreakKind.CRASH)
     if orderly:
         deadline = now.mono + settings.restart_deadline
         return _other(was, None, VswitchdState.RESTARTING, now, "orderly stop", deadline)
@@ -119,11 +137,18 @@ def _ended(was: Vswitchd, orderly: bool, now: Moment, settings: Settings) -> Vsw
     return _other(was, None, VswitchdState.GONE, now, witness, None)._replace(crashes=crashes, looping=looping)
 
 
+def _allowed(was: Vswitchd, settings: Settings) -> float:
+    """Seconds that the restart under way may take, from its beginning: a plan that was cancelled counts no more."""
+    planned = was.how is BreakKind.PLANNED and was.plan is not None and was.plan == settings.plan
+    return was.plan.seconds if planned and was.plan is not None else settings.restart_deadline
+
+
 def _other(
     was: Vswitchd, process: ProcessId | None, state: VswitchdState, now: Moment, witness: str, deadline: float | None
 ) -> Vswitchd:
     """Another process, or none. What the one before was is forgotten, its crash is not."""
-    return Vswitchd(process, state, now, 0.0, 0.0, witness, "", deadline, crashes=was.crashes, looping=was.looping)
+    then = Vswitchd(process, state, now, 0.0, 0.0, witness, "", deadline)
+    return then._replace(crashes=was.crashes, looping=was.looping, how=was.how, plan=was.plan)
 
 
 def _is_calm(was: Vswitchd, now: Moment) -> bool:
@@ -131,7 +156,9 @@ def _is_calm(was: Vswitchd, now: Moment) -> bool:
     return bool(was.crashes) and now.mono - was.crashes[-1].mono >= CALM
 
 
-def _absent(was: Vswitchd, now: Moment) -> Vswitchd:
+def _absent(was: Vswitchd, now: Moment, settings: Settings) -> Vswitchd:
+    if was.state is VswitchdState.RESTARTING and was.deadline is not None and settings.plan != was.plan:
+        was = was._replace(deadline=min(was.deadline, was.since.mono + _allowed(was, settings)))  # cancelled meanwhile
     if was.state is VswitchdState.RESTARTING and not keeps_verdicts(was, now):
         witness = "no new process by the deadline"
         return was._replace(state=VswitchdState.GONE, since=now, witness=witness, deadline=None)

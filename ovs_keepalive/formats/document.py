@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from ovs_keepalive.core import health, others
+from ovs_keepalive.core import vswitchd as process
 from ovs_keepalive.core.model import BAD, NEVER, Cause, Moment, Pmd, Snapshot, Transition, VswitchdState
-from ovs_keepalive.formats import summary
+from ovs_keepalive.formats import breaks, summary
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
 RECENT = 20  # transitions in it
+BREAKS = 5  # in it
 
 
 def node(snapshot: Snapshot, now: Moment, facts: dict[str, str], events: Sequence[Transition] = ()) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def node(snapshot: Snapshot, now: Moment, facts: dict[str, str], events: Sequenc
                 for thread, since in snapshot.others.threads
             ],
             "warnings": list(others.warnings(snapshot.others, snapshot.at)),
+            "announced": breaks.plan_document(process.announced(vswitchd, snapshot.settings, snapshot.at)),
         },
         "pmds": [pmd_document(pmd, now) for pmd in snapshot.pmds],
         "blind": list(snapshot.blind),
@@ -52,6 +55,7 @@ def node(snapshot: Snapshot, now: Moment, facts: dict[str, str], events: Sequenc
             "own_latest_ms": round(snapshot.latest * 1000),
         },
         "transitions": [transition_document(one) for one in merged(snapshot.history, events)[-RECENT:]],
+        "breaks": [breaks.document(one) for one in snapshot.breaks[-BREAKS:]],
         "daemon": facts,
     }
 

@@ -88,3 +88,7 @@ def _moments(memory: Memory) -> Iterator[Moment]:
     yield from (transition.at for history in (beating.history, memory.events) for transition in history)
     yield from (other.since for other in beating.others.threads)
     yield from (since for _, since in beating.others.gone)
+    for broken in beating.breaks.log:
+        yield from (moment for moment in broken if isinstance(moment, Moment))
+        yield from (back for _, back in broken.ports if back is not None)
+    yield from (moment for moment in (memory.plan and memory.plan.at, memory.flow_restored) if moment is not None)

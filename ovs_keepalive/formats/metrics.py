@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import NamedTuple
 
-from ovs_keepalive.core import ledger, tally
+from ovs_keepalive.core import breaks, ledger, tally
 from ovs_keepalive.core.model import NEVER, Cause, Pmd, Snapshot, State, VswitchdState
 from ovs_keepalive.formats.plain import one_line
 
@@ -211,6 +211,15 @@ def _vswitchd(page: Page) -> Iterable[Row]:
             yield Row(f'state="{state}"', int(page.snapshot.vswitchd.state is state))
 
 
+def _breaks(page: Page) -> Iterable[Row]:
+    return (Row(f'kind="{kind}"', count) for kind, count in page.snapshot.break_counts.items())
+
+
+def _last_break(page: Page) -> Iterable[Row]:
+    lasted = breaks.data_plane(page.snapshot.breaks[-1]) if page.snapshot.breaks else None
+    return [] if lasted is None else [Row("", lasted[1])]
+
+
 def _transactions(facts: Facts) -> Iterable[Row]:
     return [Row('result="committed"', facts.committed), Row('result="failed"', facts.failed)]
 
@@ -343,6 +352,20 @@ FAMILIES = (
         ("state",),
         "1 for the state that ovs-vswitchd is in, 0 for the others; absent while keepalive is disabled.",
         rows=_vswitchd,
+    ),
+    Family(
+        "vswitchd_breaks_total",
+        Kind.COUNTER,
+        ("kind",),
+        "Times that ovs-vswitchd ended since the daemon began: orderly, crash, or planned, which is announced.",
+        rows=_breaks,
+    ),
+    Family(
+        "vswitchd_last_break_seconds",
+        Kind.GAUGE,
+        (),
+        "About how long the newest of them left packets unsent; absent while that is not known (no traffic, no end).",
+        rows=_last_break,
     ),
     Family(
         "ovsdb_transactions_total",

@@ -40,6 +40,15 @@ def parse_iterations(text: str) -> dict[int, int] | None:
     return by_core if len(by_core) == len(blocks) else None
 
 
+_SENT = re.compile(r"\n  Tx packets: *([0-9]{1,20})\b")
+
+
+def parse_sent(text: str) -> int | None:
+    """The Tx packets of all threads together, a main thread's too; None where none are printed. Every look reads it."""
+    counts = _SENT.findall(text)
+    return sum(map(int, counts)) if counts else None
+
+
 def parse(text: str, datapath: str = "") -> tuple[PmdBlock, ...]:
     """The PMDs in the order of the reply. OVS reads one count after the other: idle may exceed iterations.
 

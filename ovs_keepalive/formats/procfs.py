@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ovs_keepalive.core.model import Credentials
+from ovs_keepalive.core.access import Credentials
 
 MAX_CPU = 65535  # more than any kernel is built for; a range beyond it is no CPU list
 

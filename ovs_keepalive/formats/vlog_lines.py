@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ovs_keepalive.core.model import MAIN, Blocked, LogEvent, LongPoll, PmdChanged
+from ovs_keepalive.core.log_events import MAIN, Blocked, LogEvent, LongPoll, PmdChanged
 
 # 2026-11-21T06:17:14.221Z|00064|        before each line; the number counts the lines of its thread
 _HEAD = r"(?:[^|]{0,64}\|[0-9]{1,10}\|)?"

@@ -377,6 +377,13 @@ def count(arguments: Sequence[str], default: int) -> int:
     return int(text)
 
 
+def seconds(text: str, most: int) -> int:
+    """The time that a command takes. Raises Refusal."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 0 < int(text) <= most):
+        raise Refusal(f"{text!r} is no number of seconds from 1 to {most}")
+    return int(text)
+
+
 def pick(snapshot: Snapshot, name: str) -> Any:
     """The PMD of that name, of that beginning of a name ("pmd-c03"), or of that core. Raises Refusal."""
     for pmd in snapshot.pmds:

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, Seen
+from ovs_keepalive.core.model import Moment, NotSeen, PmdBlock, PmdRxqs, Seen, Sent
 from ovs_keepalive.core.tally import Tally
 from ovs_keepalive.formats import pmd_perf, pmd_rxq
 from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
@@ -35,6 +35,7 @@ class Answers(NamedTuple):
     counters: Seen[tuple[PmdBlock, ...]] | NotSeen | None = None
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
     iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
+    sent: Sent | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -45,7 +46,8 @@ class Answers(NamedTuple):
         """These, and the other's where these have none."""
         if other is NOTHING:
             return self
-        return Answers(self.counters or other.counters, self.rxqs or other.rxqs, self.iterations or other.iterations)
+        iterations = self.iterations or other.iterations
+        return Answers(self.counters or other.counters, self.rxqs or other.rxqs, iterations, self.sent or other.sent)
 
 
 NOTHING = Answers()
@@ -74,6 +76,7 @@ class Questions:
         self._texts: list[tuple[str, str]] = []
         self._costs: deque[float] = deque(maxlen=COSTS)
         self._owed = 0.0  # monotonic: since when, of an earlier conversation; 0.0: nothing
+        self._kernel = False  # whether it has a datapath of the kernel, as far as was asked
         self.answered = False
 
     def resume(self, before: Before) -> None:
@@ -146,10 +149,12 @@ class Questions:
         took = now.mono - self._began
         self._costs.append(took)
         self._tally.answered(took)
+        counts = [count for _, reply in self._texts if (count := pmd_perf.parse_sent(reply)) is not None]
+        sent = Sent(self._began, sum(counts) if counts else None, self._kernel)
         if not self._wholly and len(self._texts) == 1 and (iterations := pmd_perf.parse_iterations(text)) is not None:
-            return Answers(iterations=Seen(now, iterations))
+            return Answers(iterations=Seen(now, iterations), sent=sent)
         blocks = tuple(block for name, reply in self._texts for block in pmd_perf.parse(reply, name))
-        return Answers(counters=Seen(now, blocks))
+        return Answers(counters=Seen(now, blocks), sent=sent)
 
     def _begin(self, now: Moment) -> Answers:
         self._texts, self._pending = [], self._datapaths
@@ -174,7 +179,8 @@ class Questions:
 
     def _named(self, text: str, now: Moment) -> Answers:
         # One a line: netdev@ovs-netdev
-        lines = (line.strip().partition("@") for line in text.splitlines())
+        lines = [line.strip().partition("@") for line in text.splitlines()]
+        self._kernel = any(kind == "system" for kind, _, _ in lines)
         names = tuple(name for kind, _, name in lines if kind in USERSPACE and name)
         self._kind, self._listed = self._wanted, True
         if not names:
@@ -187,7 +193,7 @@ class Questions:
         if self._wanted is Kind.RXQS:
             return Answers(rxqs=Seen(now, ()))
         self._tally.answered(now.mono - self._began)
-        return Answers(counters=Seen(now, ()))
+        return Answers(counters=Seen(now, ()), sent=Sent(self._began, None, self._kernel))
 
     def _blind(self, now: Moment, why: str) -> Answers:
         look = NotSeen(now, why)

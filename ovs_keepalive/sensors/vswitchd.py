@@ -75,6 +75,11 @@ class VswitchdSensor:
         self._searched = NotSeen(Moment(-SEARCH, 0), "not looked for yet")
         return found.value.id if isinstance(found, Seen) else None
 
+    def main_state(self) -> str:
+        """The state of its main thread, one letter; "?" when it ends this moment: the pidfd tells."""
+        stat = self._stat(self._process.id.pid) if self._process is not None else None
+        return "?" if stat is None else stat.state
+
     def close(self) -> None:
         """Forget the process."""
         if self._pidfd is not None:
@@ -99,7 +104,11 @@ class VswitchdSensor:
     def _left_pidfile(self, process: Process) -> bool:
         # An orderly stop unlinks the pidfile before the process ends; a kill leaves it, its lock freed.
         try:
-            return process.pidfile.read_text().strip() == str(process.id.pid)
+            if process.pidfile.read_text().strip() == str(process.id.pid):
+                return True
+            # Another process has written its own already, as one that a monitor starts at once: the control socket,
+            # which bears the old one's number, is unlinked or left with the pidfile.
+            return process.control_socket.exists()
         except (FileNotFoundError, ValueError):
             return False
         except OSError:  # it is there, and cannot be read now: nobody took it away

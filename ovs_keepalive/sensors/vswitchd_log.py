@@ -12,7 +12,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from ovs_keepalive.core.model import LogEvent, Moment, NotSeen, Seen
+from ovs_keepalive.core.log_events import LogEvent
+from ovs_keepalive.core.model import Moment, NotSeen, Seen
 from ovs_keepalive.formats import vlog_lines
 
 CHUNK = 65536  # bytes that a look reads at most, and that are kept of a line whose end has not been written yet

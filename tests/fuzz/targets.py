@@ -20,19 +20,18 @@ import msgspec
 
 from ovs_keepalive import collector, config, records
 from ovs_keepalive.core import doctor, heartbeat, settings
+from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
 from ovs_keepalive.core.memory import after_a_gap
 from ovs_keepalive.core.memory import register as registered
 from ovs_keepalive.core.model import (
-    Blocked,
     Cause,
-    LongPoll,
     Looks,
     MainLook,
     Moment,
     NotSeen,
-    PmdChanged,
     ProcessId,
     Seen,
+    Sent,
     Settings,
     State,
     Transition,
@@ -198,6 +197,7 @@ def _pmd_perf(data: bytes) -> None:
         assert block.numa >= pmd_perf.NO_NUMA
         assert 0 <= block.core < 10**9
         assert all(count is None or 0 <= count < 10**20 for count in block[3:])
+    assert (pmd_perf.parse_sent(text) or 0) >= 0
     for core, count in (pmd_perf.parse_iterations(text) or {}).items():
         assert 0 <= core < 10**9
         assert 0 <= count < 10**20
@@ -307,7 +307,7 @@ def _questions(data: bytes) -> None:
             answers = questions.receive(NOW)
         assert isinstance(answers, Answers)
         for look in answers:
-            assert look is None or isinstance(look, Seen | NotSeen)
+            assert look is None or isinstance(look, Seen | NotSeen | Sent)
             assert not isinstance(look, Seen) or isinstance(look.value, tuple | dict)
     assert len(told.asked) <= 3 * (len(texts) + 3)
 
@@ -417,7 +417,8 @@ def _pidfile(data: bytes) -> None:
     assert ended is None
     assert isinstance(found, NotSeen), "no process holds a lock on it"
     assert found.why.isprintable()
-    assert not sensor._left_pidfile(Process(ProcessId(7, 1), path, path)) or _text(data).strip() == "7"
+    seventh = Process(ProcessId(7, 1), path, path.with_suffix(".7.ctl"))  # its control socket is not there
+    assert not sensor._left_pidfile(seventh) or _text(data).strip() == "7"
 
 
 def _netlink(data: bytes) -> None:
@@ -822,6 +823,9 @@ TARGETS = (
                 ("keepalive/explain", ["vswitchd", "--json"]),
                 ("keepalive/pmd-xstats-show", ["4"]),
                 ("keepalive/incidents", []),
+                ("keepalive/breaks", ["2", "--json"]),
+                ("keepalive/plan-restart", ["60"]),
+                ("keepalive/plan-cancel", []),
                 ("set-options", ["--format", "json"]),
                 ("vlog/set", ["pattern:console:%D{%H:%M}|%m"]),
                 ("vlog/set", ["unixctl:console:dbg"]),

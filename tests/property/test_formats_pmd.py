@@ -74,6 +74,19 @@ def test_no_text_makes_the_iterations_raise_or_come_from_nowhere(text: str) -> N
         assert str(count) in text
 
 
+@given(st.text() | mangled())
+def test_no_text_makes_the_packets_sent_raise_or_come_from_nowhere(text: str) -> None:
+    sent = pmd_perf.parse_sent(text)
+    assert sent is None or "\n  Tx packets:" in text
+    assert sent is None or sent >= 0
+
+
+@given(st.lists(blocks, max_size=6))
+def test_the_packets_sent_are_those_of_the_whole_reply(printed: list[PmdBlock]) -> None:
+    counts = [block.tx_packets for block in printed if block.tx_packets is not None]
+    assert pmd_perf.parse_sent("\n" + "\n".join(map(render, printed))) == (sum(counts) if counts else None)
+
+
 @given(st.lists(blocks, max_size=6, unique_by=lambda block: block.core))
 def test_the_iterations_are_those_of_the_whole_reply_or_none(printed: list[PmdBlock]) -> None:
     iterations = pmd_perf.parse_iterations("\n".join(map(render, printed)))

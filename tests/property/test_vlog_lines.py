@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovs_keepalive.core.model import Blocked, LongPoll, Moment, PmdChanged, Seen
+from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
+from ovs_keepalive.core.model import Moment, Seen
 from ovs_keepalive.formats import vlog_lines
 from ovs_keepalive.sensors.vswitchd_log import LogSensor
 

@@ -17,10 +17,9 @@ import pytest
 
 from ovs_keepalive import doctor as verb
 from ovs_keepalive.core import doctor
-from ovs_keepalive.core.access import SocketFile, access
+from ovs_keepalive.core.access import Credentials, SocketFile, access
 from ovs_keepalive.core.doctor import Finding, Level
 from ovs_keepalive.core.model import (
-    Credentials,
     Moment,
     NotSeen,
     PmdBlock,

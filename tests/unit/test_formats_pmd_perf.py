@@ -156,6 +156,13 @@ def test_the_iterations_alone_are_those_of_the_whole_reply(path: Path) -> None:
     assert pmd_perf.parse_iterations(text) == (None if None in told.values() else told)
 
 
+@pytest.mark.parametrize("path", REPLIES, ids=name)
+def test_the_packets_sent_are_the_sum_of_what_is_printed(path: Path) -> None:
+    text = path.read_text()
+    printed = [int(line.split(":")[1].split()[0]) for line in text.splitlines() if line.startswith("  Tx packets:")]
+    assert pmd_perf.parse_sent(text) == (sum(printed) if printed else None)
+
+
 def test_the_iterations_of_two_datapaths_on_one_core_are_left_to_the_whole_reply(version: str) -> None:
     text = golden(version, "four-polling")
     assert pmd_perf.parse_iterations(text + text) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core.model import Credentials
+from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.formats import procfs
 from ovs_keepalive.formats.procfs import Stat
 

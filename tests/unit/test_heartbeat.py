@@ -10,9 +10,9 @@ import pytest
 
 from ovs_keepalive.core import cause, heartbeat
 from ovs_keepalive.core.heartbeat import Register
+from ovs_keepalive.core.log_events import Blocked
 from ovs_keepalive.core.model import (
     BAD,
-    Blocked,
     Cause,
     CloseLook,
     Ended,

@@ -24,12 +24,12 @@ from ovs_keepalive import blackbox, cli, doctor, records
 from ovs_keepalive.core import settings
 from ovs_keepalive.core.doctor import Finding, Level
 from ovs_keepalive.core.model import Cause, Moment, Other, Others, OtherThread, Rxq, Snapshot, State, Transition
-from ovs_keepalive.formats import column, document, incident, plain, pmd_rxq, tables
+from ovs_keepalive.formats import breaks, column, document, incident, plain, pmd_rxq, tables
 from ovs_keepalive.formats.incident import Head, Section
 from ovs_keepalive.formats.recent import Recent
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.publishers.session import Session
-from tests.looks import WALL_MS, pmd, running, snapshot
+from tests.looks import WALL_MS, broke, pmd, running, snapshot
 from tests.requests import Requests, Source
 
 HARMLESS = "vhu-1.é/x"
@@ -112,6 +112,7 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "pmd-xstats-show": lambda name: tables.xstats(known(name).pmds),
     "explain": lambda name: tables.explain_pmd(known(name), known(name).pmds[0]),
     "explain vswitchd": lambda name: tables.explain_vswitchd(known(name)),
+    "breaks": lambda name: breaks.listing([broke(ports=((name, None), ("vhu0", NOW)))]),
     "history": lambda name: tables.history(known(name).history),
     "show": lambda name: _show(known(name)),
     "incident": lambda name: "".join(f"{line}\n" for line in incident.listing([head(name)])),

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from ovs_keepalive.core.model import Moment, Others, OtherThread, Shares, ThreadId, Transition
+from ovs_keepalive.core.model import Moment, Others, OtherThread, Plan, Shares, ThreadId, Transition
 from ovs_keepalive.core.model import Other as Seen
 from ovs_keepalive.formats import document
 from ovs_keepalive.formats.incident import Head
 from tests.json_shapes import documented, wrong
-from tests.looks import FIRST, pmd, running, snapshot, unknown_pmd
+from tests.looks import FIRST, SETTINGS, broke, pmd, running, snapshot, unknown_pmd
 
 NOW = Moment(1003.0, 1_700_000_003_000)
 SHAPES = documented()
@@ -28,7 +29,14 @@ def _node() -> Any:
     known = pmd(shares=Shares(1.0, 0.5, None, None, 1.0, 0.0))
     thread = Seen(OtherThread(ThreadId(FIRST, 12, 1), "handler3", "S"), NOW)
     change = Transition(NOW, "vswitchd", "STARTING", "RUNNING", "none", "answers")
-    shown = snapshot([known, unknown_pmd()], others=Others((thread,)), history=(change,), blind=("log: hidden",))
+    shown = snapshot(
+        [known, unknown_pmd()],
+        others=Others((thread,)),
+        history=(change,),
+        blind=("log: hidden",),
+        breaks=(broke(), broke(unknown="no traffic", pid_new=None, control_to=None)),
+        settings=replace(SETTINGS, plan=Plan(NOW, 60.0)),
+    )
     return _decoded(document.node(shown, NOW, {"database": "connected"}))
 
 

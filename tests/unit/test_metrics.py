@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from ovs_keepalive.core import ledger
 from ovs_keepalive.core.model import (
     NEVER,
+    BreakKind,
     Cause,
     LookCounts,
     Moment,
@@ -27,7 +28,7 @@ from ovs_keepalive.core.model import (
 from ovs_keepalive.core.tally import BOUNDS, Tally
 from ovs_keepalive.formats import metrics
 from ovs_keepalive.publishers.prometheus import PAUSE, Exposition, wants_openmetrics
-from tests.looks import SETTINGS, WALL_MS, pmd, running, snapshot, unknown_pmd
+from tests.looks import SETTINGS, WALL_MS, broke, pmd, running, snapshot, unknown_pmd
 
 ASKING = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -80,6 +81,8 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
             change(1.0, dead.name, "ALIVE", "MISSING", "traced"),
             change(1.2, dead.name, "MISSING", "DEAD", "traced"),
         ),
+        breaks=(broke(),),
+        break_counts={BreakKind.PLANNED: 3},
     )
     exposition = Exposition("1.2.3")
     exposition.take(told, committed=7, failed=2)
@@ -110,6 +113,8 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
     assert value(read, "look_duration_seconds_sum") == 20.5
     assert value(read, "ovsdb_transactions_total", result="committed") == 7
     assert value(read, "ovsdb_transactions_total", result="failed") == 2
+    assert value(read, "vswitchd_breaks_total", kind="planned") == 3
+    assert value(read, "vswitchd_last_break_seconds") == pytest.approx(1.5)
     assert (value(read, "process_cpu_seconds_total") or 0) > 0
     assert (value(read, "process_resident_memory_bytes") or 0) > 1 << 20
 
@@ -128,7 +133,8 @@ def test_the_two_formats_say_the_same() -> None:
 
 def test_what_is_not_known_is_absent() -> None:
     bare = unknown_pmd()
-    read = exposed([bare])
+    read = exposed([bare], breaks=(broke(unknown="no traffic"),))
+    assert value(read, "vswitchd_last_break_seconds") is None
     for name in ("pmd_last_seen_timestamp_seconds", "pmd_iterations_total", "pmd_busy_ratio", "pmd_cause"):
         assert value(read, name) is None, name
     assert bare.progress == NEVER

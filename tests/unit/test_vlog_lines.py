@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core.model import Blocked, LongPoll, PmdChanged
+from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
 from ovs_keepalive.formats import vlog_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden"

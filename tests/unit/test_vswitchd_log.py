@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core.model import MAIN, Blocked, LogEvent, LongPoll, Moment, NotSeen, PmdChanged, Seen
+from ovs_keepalive.core.log_events import MAIN, Blocked, LogEvent, LongPoll, PmdChanged
+from ovs_keepalive.core.model import Moment, NotSeen, Seen
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import ABSENT, BACKLOG, CHUNK, REFUSED, LogSensor, log_path

@@ -70,6 +70,24 @@ def test_a_pidfile_that_went_first_makes_the_end_orderly(tmp_path: Path, holder:
     assert ended.orderly
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_once_another_process_has_written_the_pidfile_the_control_socket_tells(
+    tmp_path: Path, holder: subprocess.Popen[str], left: bool
+) -> None:
+    socket = tmp_path / f"ovs-vswitchd.{holder.pid}.ctl"
+    socket.touch()
+    sensor = VswitchdSensor(tmp_path)
+    sensor.look(at(1))
+    holder.kill()
+    holder.wait()
+    (tmp_path / "ovs-vswitchd.pid").write_text("1\n")
+    if not left:
+        socket.unlink()
+    _, ended = sensor.look(at(2))
+    assert ended is not None
+    assert ended.orderly is not left
+
+
 def test_a_zombie_is_dead(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     sensor = VswitchdSensor(tmp_path)
     sensor.look(at(1))
