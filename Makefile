@@ -31,7 +31,7 @@ run: deps ## watch this host's own Open vSwitch, in the foreground
 	$(BIN)/ovs-keepalive run $(ARGS)
 
 test: deps ## all tests but the long ones, on real Open vSwitch daemons (up to 10 min)
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile $(ARGS)
 
 test-long: deps ## the long tests: every fault at every interval
 	$(BIN)/python -m pytest -m long $(ARGS)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -19,6 +19,18 @@ def cannot(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI's machine has to be able to do this: {reason}")
     pytest.skip(reason)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands what it ran to whoever prints the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["ran"] = sorted(RAN)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it."""
+    RAN.update(getattr(node, "workeroutput", {}).get("ran", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
