@@ -22,6 +22,7 @@ import psutil
 
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests import realtime
+from tests.json_shapes import documented, wrong
 from tests.lab import Background
 
 PACE = 0.02  # seconds between two calls of the client: fifty a second
@@ -116,7 +117,9 @@ class Relayed:
 
     def begin(self) -> int:
         """Let it start a successor; its pid."""
-        successor = int(self.ask("keepalive/upgrade")["successor"])
+        answer = self.ask("keepalive/upgrade")
+        assert list(wrong(answer, "successor", documented())) == []
+        successor = int(answer["successor"])
         with suppress(PermissionError, ProcessLookupError):  # as the daemon; its threads inherit it, as from a unit
             os.sched_setscheduler(successor, os.SCHED_RR, os.sched_param(realtime.WATCHERS))
         return successor

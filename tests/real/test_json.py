@@ -26,6 +26,9 @@ ANSWERS = {
     "keepalive/incidents": "list of incident",
     "keepalive/explain vswitchd": "vswitchd",
     "keepalive/explain 0": "PMD",
+    "keepalive/breaks": "list of break",
+    "keepalive/plan-restart 60": "announced",
+    "keepalive/plan-cancel": "cancelled",
     "version": "plain text",
     "list-commands": "plain text",
     "help": "plain text",
@@ -35,6 +38,7 @@ ANSWERS = {
     "vlog/reopen": "plain text",
 }
 ENDS = ("exit", "vlog/close")  # the daemon, and its log
+UPGRADE = "keepalive/upgrade"  # test_upgrade holds it to its shape
 
 
 def _formatted(sandbox: Sandbox, command: str) -> Any:
@@ -75,7 +79,7 @@ def test_every_command_answers_json_as_documented(sandbox: Sandbox) -> None:
         wait(lambda: _incidents(sandbox), "an incident on record", 20)
         listed = sandbox.appctl("list-commands", target="ovs-keepalive")
         commands = set(re.findall(r"^  (\S+)", listed, re.MULTILINE))
-        assert {command.split()[0] for command in ANSWERS} | set(ENDS) == commands
+        assert {command.split()[0] for command in ANSWERS} | {*ENDS, UPGRADE} == commands
         for command, kind in ANSWERS.items():
             text = sandbox.appctl(*command.split(), "--json", target="ovs-keepalive")
             assert list(wrong(json.loads(text), kind, SHAPES)) == [], command

@@ -43,6 +43,7 @@ class Node:
         self._web = WebServer(listen.Address("127.0.0.1", 0, 4), moment)
         self._web.run(time.monotonic())
         self.url = self._web.url
+        self._publish()
         self._thread = threading.Thread(target=self._run, name="main loop")
         self._thread.start()
 
@@ -59,9 +60,12 @@ class Node:
     def _run(self) -> None:
         while not self._over.wait(0.1):
             if not self.frozen:
-                fields = {"vswitchd": looks.running(), **self.fields}
-                snapshot = looks.snapshot(seq=next(self._numbers), at=moment(), **fields)
-                self._web.publish(Shown(snapshot, {"version": "of a test"}, ()))
+                self._publish()
+
+    def _publish(self) -> None:
+        fields = {"vswitchd": looks.running(), **self.fields}
+        snapshot = looks.snapshot(seq=next(self._numbers), at=moment(), **fields)
+        self._web.publish(Shown(snapshot, {"version": "of a test"}, ()))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,7 @@ def node(browser: Browser) -> Iterator[Node]:
         assert browser.complaints() == []
     finally:
         browser.open("about:blank")
+        browser.complaints()  # that came late are this node's, not the next one's
         node.close()
 
 

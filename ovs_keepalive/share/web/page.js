@@ -13,7 +13,7 @@ const HALF_OPEN_MS = 5000; // without news on a connection of which nobody says 
 const RETRY_MS = 30000; // between two tries to get a place among the live viewers
 const STRIP_RETRY_MS = 2000;
 const TURN_MS = 250;
-const LATER = ["breaks", "ports", "offload"]; // what other versions of the daemon tell beside
+const LATER = ["breaks", "ports", "offload"]; // shown where there is something of them to tell
 
 let source = null; // the stream of events
 let listened = -Infinity; // when it was last asked for
@@ -38,7 +38,7 @@ function draw() {
     ["own blind time", span(node.cost.own_blind_ms)],
   ];
   fill($("daemon"), pairs, () => facts(pairs));
-  const later = LATER.filter((key) => key in node);
+  const later = LATER.filter((key) => Object.keys(node[key] ?? {}).length);
   fill($("later"), later.map((key) => node[key]), () => later.map((key) => section(key, node[key])));
 }
 
