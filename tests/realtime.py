@@ -8,9 +8,12 @@ Where that is not allowed all stays as it is; more runs are void then.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -44,16 +47,20 @@ def prefer_sandbox(sandbox: Sandbox, pmds: bool = True) -> None:
 
 
 @contextmanager
-def preferred() -> Iterator[None]:
-    """The threads of this process that there are, while a block of code measures."""
-    tids = _threads(os.getpid())
-    prefer(tids)
-    try:
-        yield
-    finally:
-        for tid in tids:
-            with suppress(ProcessLookupError):
-                os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
+def preferred(alone: bool = False) -> Iterator[None]:
+    """The threads of this process that there are, while a block of code measures. alone: it takes a CPU from everybody,
+    so no other test measures meanwhile, of those that run on this machine.
+    """
+    with (Path(tempfile.gettempdir()) / f"ovs-keepalive-measures.{os.getuid()}").open("w") as place:
+        fcntl.flock(place, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        tids = _threads(os.getpid())
+        prefer(tids)
+        try:
+            yield
+        finally:
+            for tid in tids:
+                with suppress(ProcessLookupError):
+                    os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _threads(pid: int) -> list[int]:

@@ -91,8 +91,13 @@ class Laboratory:
         self.sandbox.settings(keepalive_interval=interval_ms)
         wait(lambda: f"interval={interval_ms};" in self.last.detail["daemon"], "the new interval", 10)
         wait(self._is_well, "all well", 10)
-        realtime.prefer_sandbox(self.sandbox, pmds=self._max_sleep > 0)
+        realtime.prefer_sandbox(self.sandbox, pmds=not self.starves)
         self.interval = interval_ms / 1000
+
+    @property
+    def starves(self) -> bool:
+        """Whether its faults take a CPU from its PMDs, and so from everybody."""
+        return self._max_sleep == 0
 
     @property
     def last(self) -> Told:
@@ -251,7 +256,7 @@ class Rounds(NamedTuple):
     def _once(self, run: Run) -> tuple[str, Course | None, float]:
         laboratory = self.laboratory
         before, failure, course = own_blind(laboratory.sandbox), "", None
-        with realtime.preferred(), Ticker() as ticker:
+        with realtime.preferred(alone=laboratory.starves), Ticker() as ticker:
             try:
                 course = run(laboratory)
             except (AssertionError, SandboxError) as error:

@@ -360,6 +360,7 @@ def test_a_stopped_vswitchd_moves_nothing_but_what_proc_proves(sandbox: Sandbox)
         finally:
             sandbox.kill_vswitchd(signal.SIGCONT)
         wait(lambda: all_well(sandbox), "ALIVE again", 10)
+        wait(lambda: subscriber.states(names[0], begin)[-1] == "ALIVE", "told to the subscriber, too", 5)
         assert subscriber.states(names[0], begin)[-3:] == ["MISSING", "DEAD", "ALIVE"]
 
 
