@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -80,6 +81,8 @@ class Commands:
 
     def _status(self, _arguments: list[str]) -> Answer:
         snapshot, facts = self._snapshot(), self._source.facts()
+        # Who has just announced a restart asks before the next look, which is the first to know of it.
+        snapshot = replace(snapshot, settings=replace(snapshot.settings, plan=self._source.restarts.plan))
         if planned := breaks.announced(snapshot):
             facts.insert(0, ("announced restart", planned))
         return Answer(

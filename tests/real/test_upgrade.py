@@ -117,7 +117,10 @@ def test_a_broken_successor_leaves_the_old_daemon_beating_and_is_told(relayed: R
             assert BROKEN[how] in relayed.fails(how)
             assert relayed.pid == pid
             assert _pmd(relayed, name) == before
-        assert (client.failures, scraper.failures) == ([], [])
+        # Whom it had accepted when it crashed, that one has lost; the next one is served.
+        lost = 1 if how == "crash after done" else 0
+        assert len(client.failures) <= lost, client.failures
+        assert len(scraper.failures) <= lost, scraper.failures
         assert client.widest() < 0.3 + ticker.worst
         assert {node["daemon"]["lock"] for node in client.nodes[-1:]} == {"held"}
     wait(lambda: relayed.sandbox.column()[name].partition(",")[0] in WELL, "well again in the column", 5)

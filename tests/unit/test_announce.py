@@ -51,9 +51,11 @@ def test_an_announcement_is_taken_and_taken_back(asked: Asked) -> None:
     plan = asked.source.restarts.plan
     assert plan is not None
     assert plan.seconds == 300
+    assert text.partition("announced: ")[2] in asked.ask("keepalive/status")[0]  # before any look has heard of it
     document = json.loads(asked.ask("keepalive/plan-cancel", "--json")[0])
     assert document["cancelled"] == {"at": plan.at.wall_ms, "until": plan.at.wall_ms + 300_000, "seconds": 300}
     assert asked.source.restarts.plan is None
+    assert "announced restart" not in asked.ask("keepalive/status")[0]
     assert "no restart of vswitchd was announced" in asked.ask("keepalive/plan-cancel")[0]
     assert [(one.who, one.old, one.new) for one in asked.source.told] == [
         ("restart", "none", "announced"),
