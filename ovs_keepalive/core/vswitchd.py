@@ -40,7 +40,7 @@ def judge(was: Vswitchd, looks: Looks, pmds: Iterable[Pmd], settings: Settings) 
     now = looks.now
     pmds = tuple(pmds)
     bereft = looks.process == was.process and any(pmd.vanished_at is not None for pmd in pmds)
-    if bereft and looks.ended is None:
+    if bereft and looks.ended is None and not _is_ending(looks.main):
         was = was._replace(alive_at=now.mono)
     if goes_on(was, looks):
         return was
@@ -98,12 +98,17 @@ def keeps_verdicts(vswitchd: Vswitchd, now: Moment) -> bool:
 def _left_before(pmds: tuple[Pmd, ...], alive_at: float) -> bool:
     """Whether PMD threads were gone well before their process: `ovs-appctl exit` lets them go first.
 
-    alive_at: when it was last seen alive. That its end was noticed late proves nothing.
+    alive_at: when its main thread was last seen alive. That its end was noticed late proves nothing.
     """
     known = [pmd for pmd in pmds if pmd.state is not State.GONE]
     return bool(known) and all(
         pmd.vanished_at is not None and alive_at - pmd.vanished_at >= LEFT_BEFORE for pmd in known
     )
+
+
+def _is_ending(main: MainLook | None) -> bool:
+    """Whether a process is on its way out, which takes a second where its hugepages have to be given back."""
+    return main is not None and main.state in "XZ"
 
 
 def _awaits_pmds(looks: Looks, pmds: tuple[Pmd, ...]) -> bool:

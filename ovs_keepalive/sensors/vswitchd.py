@@ -14,6 +14,7 @@ from ovs_keepalive.core.model import Ended, Moment, NotSeen, ProcessId, Seen
 from ovs_keepalive.formats import procfs
 
 SEARCH = 0.02  # seconds, at least, between two searches for a process that is not there
+PF_EXITING = 0x4  # include/linux/sched.h: "Getting shut down"
 # struct flock as fcntl(2) has it on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 FLOCK = "hhqqi4x"
 
@@ -76,9 +77,14 @@ class VswitchdSensor:
         return found.value.id if isinstance(found, Seen) else None
 
     def main_state(self) -> str:
-        """The state of its main thread, one letter; "?" when it ends this moment: the pidfd tells."""
+        """The state of its main thread, one letter; "?" when it ends this moment: the pidfd tells.
+
+        "X" also for one that the kernel has begun to end, and still calls running or asleep.
+        """
         stat = self._stat(self._process.id.pid) if self._process is not None else None
-        return "?" if stat is None else stat.state
+        if stat is None:
+            return "?"
+        return "X" if stat.flags & PF_EXITING else stat.state
 
     def close(self) -> None:
         """Forget the process."""

@@ -98,6 +98,16 @@ def test_a_crash_whose_end_is_noticed_late_is_a_crash_all_the_same(life: Life) -
     assert life.told is VswitchdState.GONE
 
 
+def test_a_crash_that_takes_long_to_give_its_memory_back_is_a_crash_all_the_same(life: Life) -> None:
+    """Its threads are gone, its main thread ends and ends: with hugepages for most of a second."""
+    [worker] = life.scene.workers
+    worker.exists = False
+    life.scene.answers, life.scene.main_state = False, "X"
+    life.scene.run(10 * vswitchd.LEFT_BEFORE)
+    life.scene.ends(orderly=False)
+    assert life.told is VswitchdState.GONE
+
+
 def test_the_pmds_of_a_loop_are_gone_when_they_are_and_alive_when_they_are(life: Life) -> None:
     for _ in range(CRASHES):
         life.crashes()

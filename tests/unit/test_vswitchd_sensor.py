@@ -13,7 +13,7 @@ import pytest
 
 from ovs_keepalive.core.model import Moment, NotSeen, Seen
 from ovs_keepalive.sandbox import wait
-from ovs_keepalive.sensors.vswitchd import VswitchdSensor
+from ovs_keepalive.sensors.vswitchd import PF_EXITING, VswitchdSensor
 
 HOLDER = """
 import fcntl, os, sys, time
@@ -93,6 +93,22 @@ def test_a_zombie_is_dead(tmp_path: Path, holder: subprocess.Popen[str]) -> None
     sensor.look(at(1))
     holder.send_signal(signal.SIGKILL)  # and nobody reaps it
     wait(lambda: sensor.look(at(2))[1], "its end noticed", 5)
+
+
+def test_a_main_thread_that_the_kernel_ends_is_told_from_one_that_works(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    stat = tmp_path / "proc" / str(holder.pid) / "stat"
+    stat.parent.mkdir(parents=True)
+    head, _, fields = Path(f"/proc/{holder.pid}/stat").read_text().rpartition(") ")
+    state, *rest = fields.split()
+    stat.write_text(f"{head}) {state} {' '.join(rest)}")
+    sensor = VswitchdSensor(tmp_path, proc=tmp_path / "proc")
+    sensor.look(at(1))
+    assert sensor.main_state() == state
+    rest[5] = str(int(rest[5]) | PF_EXITING)  # flags, field 9
+    stat.write_text(f"{head}) {state} {' '.join(rest)}")
+    assert sensor.main_state() == "X"
 
 
 def test_a_process_that_dumps_core_counts_as_dead(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
