@@ -32,7 +32,7 @@ HARMLESS = {"starved", "none"}  # causes told of a PMD that is well: it and main
 NAP = 1000  # microseconds that an idle PMD rests between two iterations
 REST = 0.002  # seconds by which the last progress of such a PMD may be older than the fault
 VOIDS = 12  # runs in a row that may be void before the machine is called too busy
-PATIENCE = 2.0, 120.0  # seconds, of a short and of a long test: to wait for calm after a void run
+PATIENCE = 2.0, 120.0  # seconds, of a short and of a long test: to wait for calm before a run
 VOID_SHARE = 0.10  # of all runs of a long test (issue 3)
 
 
@@ -46,7 +46,7 @@ class Course(NamedTuple):
     recovered: float
     rested: float  # by how much the last progress may be older than the fault
     uncertainty: float  # how exactly the fault's moment is known
-    causes: set[str]  # all that were told of it
+    causes: set[str]  # all that were told of it; while it was well, but for what is harmless
     last_seen: set[int]  # epoch ms, in the pairs that told MISSING, DEAD or GONE
 
     def assert_told_in_time(self) -> None:
@@ -128,13 +128,14 @@ class Laboratory:
         """
         begin = injected.earliest
         back = self.wait_for(sick, "ALIVE", released)
-        wait(lambda: sick not in self.last.detail, f"the cause of {sick} taken back", 5)
+        wait(lambda: self._blames(sick) in HARMLESS, f"the cause of {sick} taken back", 5)
 
         def at(state: str) -> float | None:
             told = self.subscriber.first(sick, state, begin)
             return None if told is None else (told.at - begin) / self.interval
 
         told = self.since(begin)
+        causes = [(one.state(sick), cause_of(one.detail[sick])) for one in told if sick in one.detail]
         return Course(
             states=self.subscriber.states(sick, begin),
             missing=at("MISSING"),
@@ -143,7 +144,7 @@ class Laboratory:
             recovered=(back.at - max(released, answered)) / self.interval,
             rested=REST / self.interval,
             uncertainty=(injected.latest - begin) / self.interval,
-            causes={cause_of(one.detail[sick]) for one in told if sick in one.detail},
+            causes={cause for state, cause in causes if state in BAD or cause not in HARMLESS},
             last_seen={column.parse(one.keepalive[sick]).last_seen_ms for one in told if one.state(sick) in BAD},
         )
 
@@ -191,13 +192,17 @@ class Laboratory:
             wait(lambda: self.subscriber.updates, "the subscriber's first update", 5)
             self._stack = stack.pop_all()
 
+    def _blames(self, name: str) -> str:
+        """The cause that is told of a PMD now."""
+        return cause_of(self.last.detail[name]) if name in self.last.detail else "none"
+
     def _is_well(self) -> bool:
         last, names = self.last, set(self.sandbox.pmds())
         return (
             len(names) == 2
             and set(last.keepalive) == names
             and {last.state(name) for name in names} <= {"ALIVE", "SLEEP"}
-            and {cause_of(last.detail[name]) for name in names & set(last.detail)} <= {"starved"}
+            and {self._blames(name) for name in names} <= HARMLESS
             and last.detail["vswitchd"].startswith("RUNNING;")
             and "silent=" not in last.detail["vswitchd"]
         )
@@ -232,7 +237,7 @@ class Rounds(NamedTuple):
         courses: list[Course] = []
         counted = voids = in_a_row = 0
         while counted < self.runs:
-            if in_a_row:
+            if in_a_row or self.runs > 1:  # a storm of the neighbours lasts longer than a run
                 wait_for_calm(PATIENCE[self.runs > 1])
             self.laboratory.make_ready(self.interval_ms)
             # At any phase of the daemon's looks.
