@@ -354,10 +354,11 @@ class Beat:
         self._next_tick = min(self._next_tick, now.mono + self._period)
 
     def _stretch(self, cost: float) -> None:
-        """Keep the looks' cost to the main thread below its share, by looking less often."""
+        """Look less often where that would cost the main thread more than its share, or take a nap for a stall."""
         settings = self._settings
         allowed = min(cost / settings.max_main_share, LONGEST)
-        self._effective = max(settings.interval, allowed * LOOKS if allowed < LONGEST else settings.interval)
+        least = max(settings.interval, pace.NAPS * settings.nap)
+        self._effective = max(least, allowed * LOOKS if allowed < LONGEST else least)
         self._pace(max(pace.period_of(self._effective), allowed))
 
     def _pace(self, period: float) -> None:

@@ -194,8 +194,6 @@ class Daemon:
         self._other_config = other_config
         self.restarts.take(other_config, moment())
         asked = live.read(other_config, self._asked)
-        if asked == self._asked:
-            return
         for line in asked.rejected:
             if line not in self._asked.rejected:
                 log.warn(line)
@@ -213,6 +211,7 @@ class Daemon:
             max_main_share=config.max_main_share / 100,
             restart_deadline=config.restart_deadline,
             hung_after=config.hung_after,
+            nap=live.longest_nap(self._session.map("other_config") or self._other_config or {}),
             plan=self.restarts.plan,
             flow_restored=self.restarts.flow_restored,
         )

@@ -7,25 +7,30 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests import realtime
 from tests.json_shapes import documented, wrong
-from tests.lab import Background
+from tests.lab import Background, Ticker
+from tests.subscriber import Subscriber
 
 PACE = 0.02  # seconds between two calls of the client: fifty a second
+TRIES = 3
+TOO_LATE = "it said nothing for"
 TOLD = re.compile(r"done: .* hand-over ([\d.]+) ms")
 SAMPLE = re.compile(r"^(ovs_keepalive_\w+(?:\{[^}]*\})?) (\S+)", re.MULTILINE)
 # Breaks a successor, and nobody else, in the way that stands in the file; it is loaded by every Python at its start.
@@ -61,6 +66,14 @@ elif "OVS_KEEPALIVE_SUCCESSOR" not in os.environ and "run" in sys.orig_argv:
 """
 
 
+class Both(NamedTuple):
+    """What it cost that a daemon and its successor lived at the same time."""
+
+    lived: float  # seconds, from the command to the end of the old one
+    cpu: float  # seconds of it, by the successor until it had the pidfile
+    memory: tuple[int, int]  # bytes that are the old one's alone, and the successor's (USS), before that
+
+
 class Relayed:
     """The daemon, whoever it is by now. It ends with the block."""
 
@@ -68,6 +81,8 @@ class Relayed:
         """prepare: seconds that a successor may take to be ready."""
         self.sandbox = sandbox
         self.port = port
+        self.costs: list[Both] = []  # of each upgrade
+        self.given_up = 0  # upgrades, for a successor that was late
         self.breaks = directory / "break"
         self.breaks.write_text("")
         site = directory / "site"
@@ -125,13 +140,22 @@ class Relayed:
         return successor
 
     def upgrade(self) -> float:
-        """Upgrade it, and see that it was; ms that the hand-over took."""
-        before = self.pid
-        successor = self.begin()
-        wait(lambda: self.told.startswith("failed") or self.pid == successor, "the successor's pidfile", 30)
-        done = TOLD.match(self.told)
+        """Upgrade it, and see that it was; ms that the hand-over took.
+
+        A successor that this machine kept waiting for half an interval was given up, as it has to be: another one then.
+        """
+        for _ in range(TRIES):
+            before, began = self.pid, time.monotonic()
+            successor = self.begin()
+            wait(lambda: self.told.startswith("failed") or self.pid == successor, "the successor's pidfile", 30)  # noqa: B023
+            if done := TOLD.match(self.told):
+                break
+            assert TOO_LATE in self.told, self.told
+            self.given_up += 1
         assert done is not None, self.told
+        cpu, memory = psutil.Process(successor).cpu_times(), (_own_memory(before), _own_memory(successor))
         wait(lambda: not _runs(before), "the end of the old daemon", 5)
+        self.costs.append(Both(time.monotonic() - began, cpu.user + cpu.system, memory))
         return float(done[1])
 
     def fails(self, how: str) -> str:
@@ -142,6 +166,10 @@ class Relayed:
         wait(lambda: self.told != before and self.told.startswith("failed"), "the failure told", 40)
         self.breaks.write_text("")
         return self.told
+
+
+def _own_memory(pid: int) -> int:
+    return int(psutil.Process(pid).memory_full_info().uss)
 
 
 def _runs(pid: int) -> bool:
@@ -231,3 +259,34 @@ class Scraper(Background):
             samples: Sequence[tuple[str, str]] = SAMPLE.findall(answer.read().decode())
         counted = ("_total", "_count", "_sum", "_bucket")
         return {name: float(value) for name, value in samples if name.partition("{")[0].endswith(counted)}
+
+
+@dataclass
+class Run:
+    """Some upgrades in a row, and what was seen of them."""
+
+    took: list[float]  # ms
+    told: Subscriber
+    client: Client
+    scraper: Scraper
+    late: float  # seconds for which the machine let this process wait, at worst
+    given_up: int  # upgrades, because of that
+
+    def __str__(self) -> str:
+        client = self.client
+        return (
+            f"{len(self.took)} upgrades: hand-over p50 {statistics.median(self.took):.1f} ms, "
+            f"max {max(self.took):.1f} ms; {len(client.nodes)} calls, the slowest {client.slowest * 1000:.0f} ms; "
+            f"{self.scraper.scrapes} scrapes; at most {client.widest() * 1000:.0f} ms between two snapshots; "
+            f"the machine late by up to {self.late * 1000:.0f} ms"
+        )
+
+
+def upgraded(relayed: Relayed, upgrades: int) -> Run:
+    """Upgrade it so many times, in a row, under watch."""
+    before = relayed.given_up
+    with Subscriber(relayed.sandbox.remote) as told, Client(relayed) as client, Scraper(relayed.port) as scraper:
+        with realtime.preferred(), Ticker() as ticker:
+            took = [relayed.upgrade() for _ in range(upgrades)]
+        wait(lambda: f"pid={relayed.pid};" in relayed.sandbox.detail().get("daemon", ""), "the last one's columns", 5)
+    return Run(took, told, client, scraper, ticker.worst, relayed.given_up - before)

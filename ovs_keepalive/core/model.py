@@ -343,6 +343,7 @@ class Settings:
     max_main_share: float  # part of one core that looks may take from vswitchd's main thread
     restart_deadline: float  # seconds
     hung_after: float  # seconds
+    nap: float = 0.0  # seconds for which OVS may let a PMD sleep at a time
     plan: Plan | None = None  # a restart that was announced
     flow_restored: Moment | None = NEVER  # when flow-restore-wait was removed; None: it is set, and holds vswitchd up
 

@@ -8,6 +8,7 @@ PMD stopped: the period and the delivery have to fit in the quarter of an interv
 from __future__ import annotations
 
 LOOKS = 5  # per interval
+NAPS = 2  # of the longest, in an interval at least: a PMD makes no progress while OVS lets it nap
 SHORTEST, LONGEST = 0.002, 1.0  # seconds between two looks
 DELIVERY = 0.0125  # seconds, of that quarter, for waking up, the transaction, and the subscriber's own way
 

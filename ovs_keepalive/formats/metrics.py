@@ -245,7 +245,7 @@ FAMILIES = (
         "effective_interval_seconds",
         Kind.GAUGE,
         (),
-        "The interval in force: a longer one where looks would cost vswitchd more than max-main-share.",
+        "The interval in force: longer where looks would cost more than max-main-share, or where PMDs may nap so long.",
         rows=lambda page: [Row("", page.snapshot.effective)],
     ),
     Family(

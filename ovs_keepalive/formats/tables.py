@@ -10,6 +10,7 @@ from typing import Any
 
 from ovs_keepalive.core import others
 from ovs_keepalive.core.model import Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
+from ovs_keepalive.core.pace import NAPS
 from ovs_keepalive.formats.plain import one_line, short
 
 ENABLED, DISABLED = "keepAlive Status: Enabled", "keepAlive Status: Disabled"
@@ -18,6 +19,14 @@ ENABLED, DISABLED = "keepAlive Status: Enabled", "keepAlive Status: Disabled"
 def utc(wall_ms: int) -> str:
     """21 Aug 2017 16:29:31, as the series printed it."""
     return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%d %b %Y %H:%M:%S")
+
+
+def _stretched_for(snapshot: Snapshot) -> str:
+    """Why the effective interval is longer than the one that was asked for."""
+    nap = snapshot.settings.nap
+    if snapshot.effective == NAPS * nap:
+        return f"OVS lets PMDs nap for up to {nap * 1000:g} ms: pmd-maxsleep, pmd-sleep-max"
+    return "looking more often would take too much of vswitchd's main thread"
 
 
 def health(snapshot: Snapshot) -> str:
@@ -43,7 +52,7 @@ def status(snapshot: Snapshot, facts: Sequence[tuple[str, str]]) -> str:
     if not snapshot.settings.enabled:
         return _answer([DISABLED, *columns(facts)])
     asked, effective = round(snapshot.settings.interval * 1000), round(snapshot.effective * 1000)
-    why = " (looking more often would take too much of vswitchd's main thread)" if effective > asked else ""
+    why = f" ({_stretched_for(snapshot)})" if effective > asked else ""
     vswitchd = snapshot.vswitchd
     process = f", pid {vswitchd.process.pid}" if vswitchd.process is not None else ""
     rows = [

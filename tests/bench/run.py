@@ -12,10 +12,10 @@ import sys
 import yaml
 
 from ovs_keepalive.sandbox import SandboxError, missing
-from tests.bench import cost, detection, effect, scrape
+from tests.bench import cost, detection, effect, scrape, upgrade
 from tests.bench.meters import machine
 
-SECTIONS = ("cost", "effect", "detection", "scrape")
+SECTIONS = ("cost", "effect", "detection", "scrape", "upgrade")
 SIZES = (1, 8, 64, 256)  # PMD threads
 
 
@@ -48,6 +48,8 @@ def _show(section: str, options: argparse.Namespace) -> None:
         effect.show(5 if quick else 20, 1.0 if quick else 3.0, warm_up)
     elif section == "scrape":
         scrape.show(options.pmds[-1:] if quick else options.pmds, warm_up)
+    elif section == "upgrade":
+        upgrade.show((100,) if quick else (100, 10), 3 if quick else 50)
     else:
         detection.show(_plan(options))
 

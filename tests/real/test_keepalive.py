@@ -116,6 +116,16 @@ def test_enable_and_interval_change_live_and_bad_values_are_told(sandbox: Sandbo
     assert all_well(sandbox)
 
 
+def test_a_nap_that_ovs_lets_its_pmds_take_is_no_silence(sandbox: Sandbox) -> None:
+    """In a sandbox they may nap for 10 ms, in which they make no progress."""
+    sandbox.settings(enable_keepalive=True, keepalive_interval=10)
+    sandbox.start_daemon(config={"max-main-share": 50})
+    napping = "effective interval : 20 ms (OVS lets PMDs nap for up to 10 ms: pmd-maxsleep, pmd-sleep-max)"
+    wait(lambda: napping in ask(sandbox, "keepalive/status"), "the interval stretched for naps", 10)
+    sandbox.settings(pmd_maxsleep=100, pmd_sleep_max=100)
+    wait(lambda: "nap for" not in ask(sandbox, "keepalive/status"), "the interval shorter again", 10)
+
+
 @pytest.mark.parametrize("end", ["disable", "SIGTERM", "SIGINT", "exit"])
 def test_nothing_is_left_saying_alive(sandbox: Sandbox, end: str) -> None:
     watch(sandbox)

@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import socket
-import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
-from tests import realtime
 from tests.lab import Ticker, stopped
-from tests.relayed import Client, Relayed, Scraper
-from tests.subscriber import Subscriber
+from tests.relayed import Client, Relayed, Scraper, upgraded
 
 pytestmark = pytest.mark.real
 
@@ -34,35 +30,6 @@ def relayed(sandbox: Sandbox, tmp_path: Path, request: pytest.FixtureRequest) ->
         yield daemon
 
 
-@dataclass
-class Run:
-    """Some upgrades in a row, and what was seen of them."""
-
-    took: list[float]  # ms
-    told: Subscriber
-    client: Client
-    scraper: Scraper
-    late: float  # seconds for which the machine let this process wait, at worst
-
-    def __str__(self) -> str:
-        client = self.client
-        return (
-            f"{len(self.took)} upgrades: hand-over p50 {statistics.median(self.took):.1f} ms, "
-            f"max {max(self.took):.1f} ms; {len(client.nodes)} calls, the slowest {client.slowest * 1000:.0f} ms; "
-            f"{self.scraper.scrapes} scrapes; at most {client.widest() * 1000:.0f} ms between two snapshots; "
-            f"the machine late by up to {self.late * 1000:.0f} ms"
-        )
-
-
-def upgraded(relayed: Relayed, upgrades: int) -> Run:
-    """Upgrade it so many times, under watch."""
-    with Subscriber(relayed.sandbox.remote) as told, Client(relayed) as client, Scraper(relayed.port) as scraper:
-        with realtime.preferred(), Ticker() as ticker:
-            took = [relayed.upgrade() for _ in range(upgrades)]
-        wait(lambda: f"pid={relayed.pid};" in relayed.sandbox.detail().get("daemon", ""), "the last one's columns", 5)
-    return Run(took, told, client, scraper, ticker.worst)
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("upgrades", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_upgrades_in_a_row_miss_nothing_and_nobody(relayed: Relayed, upgrades: int) -> None:
@@ -77,6 +44,7 @@ def test_upgrades_in_a_row_miss_nothing_and_nobody(relayed: Relayed, upgrades: i
             break
     else:
         pytest.skip(f"{TRIES} runs in which this machine was late by {CALM * 1000:.0f} ms: too busy to judge a beat by")
+    assert run.given_up == 0
     assert client.states() <= WELL
     for name in relayed.sandbox.pmds():
         assert set(run.told.states(name)) <= WELL

@@ -83,3 +83,21 @@ def test_a_good_interval_after_a_bad_one_is_no_longer_complained_of() -> None:
 
 def test_two_bad_values_are_two_lines() -> None:
     assert len(settings.read({"keepalive-interval": "x", "enable-keepalive": "y"}, LAST).rejected) == 2
+
+
+@pytest.mark.parametrize(
+    ("other_config", "seconds"),
+    [
+        ({}, 0.0),
+        ({"pmd-maxsleep": "500"}, 0.0005),
+        ({"pmd-sleep-max": "50,8:0,9:100"}, 0.0001),
+        ({"pmd-sleep-max": "10:200, 11:100"}, 0.0002),
+        ({"pmd-sleep-max": "0", "pmd-maxsleep": "500"}, 0.0),  # the older name counts for nothing beside the newer one
+        ({"pmd-maxsleep": "9" * 5000}, 0.01),
+        ({"pmd-maxsleep": "soon"}, 0.0),
+        ({"pmd-maxsleep": "-1"}, 0.0),
+        ({"pmd-sleep-max": ",:,x:²,"}, 0.0),
+    ],
+)
+def test_the_longest_nap_that_ovs_lets_a_pmd_take(other_config: dict[str, str], seconds: float) -> None:
+    assert settings.longest_nap(other_config) == seconds

@@ -145,6 +145,11 @@ def test_status_tells_intervals_process_threads_and_blindness() -> None:
         assert part in text
 
 
+def test_status_tells_of_an_interval_that_is_stretched_for_naps() -> None:
+    napping = snapshot(settings=replace(SETTINGS, interval=0.01, nap=0.01), effective=0.02)
+    assert "20 ms (OVS lets PMDs nap for up to 10 ms: pmd-maxsleep, pmd-sleep-max)" in tables.status(napping, [])
+
+
 def test_status_says_nothing_of_stretching_where_the_interval_is_kept() -> None:
     text = tables.status(snapshot(), [])
     assert "effective interval : 1000 ms\n" in text
