@@ -58,7 +58,7 @@ def dashboard() -> dict[str, Any]:
         "time": {"from": "now-30m", "to": "now"},
         "templating": {"list": _variables()},
         "annotations": {"list": []},
-        "panels": _placed([*_states(), *_work(), *_watching()]),
+        "panels": _placed([*_states(), *_work(), *_breaks(), *_watching()]),
     }
 
 
@@ -88,6 +88,14 @@ def _work() -> list[dict[str, Any]]:
         _graph("Busy iterations", _of("pmd_busy_ratio"), EACH, "percentunit"),
         _graph("Age of the last progress seen", f"clamp_min({age}, 0)", EACH, "s"),
         _graph("Missed heartbeats", missed, EACH, "short"),
+    ]
+
+
+def _breaks() -> list[dict[str, Any]]:
+    ended = f"sum by (instance, kind) (increase({_of('vswitchd_breaks_total')}[$__rate_interval]))"
+    return [
+        _graph("Ends of ovs-vswitchd", ended, f"{NODE} {{{{kind}}}}", "short"),
+        _graph("Time for which the last one left packets unsent", _of("vswitchd_last_break_seconds"), NODE, "s"),
     ]
 
 

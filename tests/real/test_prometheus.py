@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -22,12 +23,14 @@ from ovs_keepalive.children import Children, wait
 from ovs_keepalive.sandbox import Sandbox
 from tests.conftest import cannot
 from tests.lab import stopped
+from tests.numbered import Traffic
 
 ROOT = Path(__file__).parents[2]
 SHARE = ROOT / "ovs_keepalive" / "share"
 RULES = SHARE / "prometheus" / "ovs-keepalive.rules.yaml"
 DASHBOARD = SHARE / "grafana" / "ovs-keepalive.json"
 CASES = ROOT / "tests" / "prometheus" / "rules.test.yaml"
+BREAK = "vswitchd_last_break_seconds"
 
 
 def tool(name: str) -> str:
@@ -161,15 +164,35 @@ def test_a_held_pmd_fires_the_alert_and_every_query_finds_data(
         assert "Cause: traced." in alert["annotations"]["description"]
         assert alert["labels"]["severity"] == "critical"
         for query in dashboard_queries(target):
-            prometheus.finds(query)
+            if BREAK not in query:  # there was none
+                prometheus.finds(query)
         for rule in rules():
             # An alert has data while it fires only; what it asks for is always there.
             asked = [rule["record"]] if "record" in rule else re.findall(r"\bovs_keepalive_\w+|\bup\b", rule["expr"])
             for family in asked:
-                prometheus.finds(family)
+                if BREAK not in family:
+                    prometheus.finds(family)
     wait(lambda: not prometheus.alerts("OvsPmdDead"), "the alert is over", 10)
     [missed] = prometheus.query(f'ovs_keepalive_pmd_missed_heartbeats_total{{pmd="{name}"}}')
     assert float(missed["value"][1]) >= 1
+
+
+@pytest.mark.real
+@pytest.mark.timeout(150)
+def test_a_long_break_fires_its_alert_and_is_on_the_dashboard(
+    sandbox: Sandbox, prometheus: Prometheus, target: str
+) -> None:
+    prometheus.finds("ovs_keepalive_vswitchd_breaks_total == 0")
+    with Traffic(sandbox):
+        time.sleep(2.0)  # two looks that count packets, at least
+        sandbox.kill_vswitchd()
+        time.sleep(6.0)
+        sandbox.start_vswitchd()
+        [alert] = wait(lambda: prometheus.alerts("OvsVswitchdBreakLong"), "the alert fires", 20)
+    assert "left packets unsent for " in alert["annotations"]["summary"]
+    for query in dashboard_queries(target):
+        if BREAK in query:
+            prometheus.finds(query)
 
 
 @pytest.mark.real
