@@ -20,13 +20,13 @@ from ovs_keepalive.core.model import BAD, ProcessId, Snapshot, Transition
 from ovs_keepalive.formats import document
 from ovs_keepalive.formats.plain import json_bytes
 from ovs_keepalive.formats.recent import FIELDS, Recent
+from ovs_keepalive.process import stand_back
 from ovs_keepalive.sensors.vswitchd_log import log_path
 
 log = ovs.vlog.Vlog("blackbox")
 
 DEADLINE = 30.0  # seconds; the collector ends itself after 20, unless the kernel holds it
 HISTORY = 100  # transitions put into a record
-NICE = 19  # of the collector
 
 
 class BlackBox:
@@ -138,9 +138,7 @@ class BlackBox:
                     [sys.executable, "-m", "ovs_keepalive.collector"], stdin=handed, stdout=self._said,
                     stderr=self._said, process_group=0,
                 )  # fmt: skip
-            if os.sched_getscheduler(0) != os.SCHED_OTHER:  # SCHED_RR of the unit is for the beat alone
-                os.sched_setscheduler(self._child.pid, os.SCHED_OTHER, os.sched_param(0))
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, NICE)
+            stand_back(self._child.pid)
         except OSError as error:
             log.warn(f"no incident recorded: the collector did not start: {error.strerror}")
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon asks of the kernel for its own process: descriptors enough, and signals as wake-ups."""
+"""What the daemon asks of the kernel for itself and its children: descriptors, signals as wake-ups, CPU."""
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
 from collections.abc import Callable
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
+NICE = 19
 MEANINGLESS = (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)  # by default they kill
 
 
@@ -39,3 +41,10 @@ def ignore_signals() -> None:
     """On its way out Python would let one more of them kill it."""
     for number in (*ENDING, *MEANINGLESS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+
+
+def stand_back(child: int) -> None:
+    """Let a child have the CPU that nobody else wants: SCHED_RR of the unit is for the beat alone. Raises OSError."""
+    if os.sched_getscheduler(child) in (os.SCHED_RR, os.SCHED_FIFO):
+        os.sched_setscheduler(child, os.SCHED_OTHER, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, child, NICE)
