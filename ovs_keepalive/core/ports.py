@@ -147,16 +147,19 @@ class PortMemory(NamedTuple):
     id: str
     type: str
     first: Moment  # when this daemon, or the one before it, first saw it
-    state: PortState | None  # that was told …
-    since: Moment  # … and since when it is so
-    raw: PortState | None  # as the newest look alone would say …
-    raw_since: Moment  # … and since which look it does
+    state: PortState | None = None  # the last one that was proven …
+    since: Moment = NEVER  # … and since when it was
+    lost: Moment = NEVER  # since when none is proven; NEVER: one is
+    raw: PortState | None = None  # as the newest look alone would say …
+    raw_since: Moment = NEVER  # … and since which look it does
+    here: bool = False  # its peer was connected, as far as the newest look could tell
     connected: Moment = NEVER  # when its peer was last seen connected …
     process: ProcessId | None = None  # … and to which vswitchd
-    drops: int = 0  # of the survey's count, that are counted already
-    run: int = 0  # whose count that is
+    run: int = 0  # of the survey …
+    drops: int = 0  # … and what of its count is counted already
     flaps: tuple[Moment, ...] = ()  # newest last
-    moved: Counters | None = None  # when packets were last seen to be taken, or it was not yet to be judged
+    moved: Counters | None = None  # when packets were last taken, or there was none to take
+    unpolled: float = 0.0  # monotonic; since when no PMD was seen to poll it; 0.0: one was
 
 
 class Returned(NamedTuple):
@@ -170,7 +173,7 @@ class Returned(NamedTuple):
 class PortsMemory(NamedTuple):
     """All that outlives the daemon."""
 
-    since: Moment = NEVER  # when somebody began to watch
+    since: Moment = NEVER  # when a daemon began to watch ports
     process: ProcessId | None = None  # the vswitchd of the newest survey
     ports: tuple[PortMemory, ...] = ()
     returns: tuple[Returned, ...] = ()  # newest last
@@ -195,7 +198,7 @@ class Port(NamedTuple):
     state: PortState | None  # None: unknown
     since: Moment  # of the state
     why: str  # what was seen for it
-    polled: tuple[tuple[str, str, int], ...]  # PMD, its state, queue
+    polled: tuple[tuple[str, str, int], ...]  # PMD, its state, queue; none also where it is not known
     findings: tuple[Finding, ...]  # the state's own first, unless it is UP
     unseen: tuple[str, ...]  # what could not be looked at, and why
     flaps: int = 0  # of late
@@ -218,5 +221,6 @@ class Ports(NamedTuple):
     process: ProcessId | None = None
     ports: tuple[Port, ...] = ()
     blind: tuple[str, ...] = ()
-    history: str = ""  # why nothing is known of their past; "" when it is
+    since: Moment = NEVER  # since when they are watched; NEVER: nothing is known of their past
     returns: tuple[Returned, ...] = ()
+    pending: bool = False  # a look of a little later will tell more
