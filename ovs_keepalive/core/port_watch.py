@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ovs_keepalive.core import port_findings, port_states
-from ovs_keepalive.core.model import NEVER, Moment, ProcessId, Snapshot, Transition
+from ovs_keepalive.core.model import NEVER, ProcessId, Snapshot, Transition
 from ovs_keepalive.core.port_findings import Polled
 from ovs_keepalive.core.port_states import Case
 from ovs_keepalive.core.ports import (
