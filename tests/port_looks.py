@@ -64,6 +64,7 @@ def server(**fields: Any) -> PortFacts:
 
 
 AWAY: dict[str, Any] = {"peer": "disconnected", "link": "down", "counters": ""}
+NOBODY: dict[str, Any] = {**AWAY, "socket": ABSENT, "peers": Peers(0, 0, 0)}
 
 
 def at(mono: float) -> Moment:

@@ -174,7 +174,7 @@ class PortSensor:
         """The sockets of all other network namespaces, and why not of all."""
         seen, tables, unseen = set[int](), list[dict[str, Use]](), ""
         try:
-            seen.add(os.stat(f"{self._proc}/{pid}/ns/net").st_ino)
+            seen.add(os.stat(f"{self._proc}/{pid}/net/unix").st_ino)
             processes = [name for name in os.listdir(self._proc) if name.isdecimal()]
         except OSError as error:
             return [], f"other network namespaces: {error.strerror}"
@@ -182,17 +182,18 @@ class PortSensor:
             processes, unseen = processes[:PROCESSES], f"more than {PROCESSES} processes"
         for process in processes:
             try:
-                namespace = os.stat(f"{self._proc}/{process}/ns/net").st_ino
+                # Each namespace has a file of its own, and whoever may read it need not be allowed to trace (ns/net).
+                namespace = os.stat(f"{self._proc}/{process}/net/unix").st_ino
                 if namespace in seen:
                     continue
                 seen.add(namespace)
                 if len(tables) == NAMESPACES:
                     return tables, f"more than {NAMESPACES} network namespaces"
                 tables.append(self._table(int(process), names))
-            except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            except (FileNotFoundError, ProcessLookupError):  # it has ended
                 continue
             except OSError as error:
-                unseen = f"other network namespaces: {error.strerror}: CAP_SYS_PTRACE shows them"
+                unseen = f"other network namespaces: {error.strerror}"
         return tables, unseen
 
     def _table(self, pid: int, names: frozenset[str]) -> dict[str, Use]:
