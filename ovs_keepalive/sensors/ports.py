@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the file system and /proc know of ports, laid beside what OVSDB says of them.
 
-Paths are looked at as vswitchd sees them: in its mount namespace, and its sockets in its network namespace. A VM may
+Paths are looked at as vswitchd sees them: from its root directory, and its sockets in its network namespace. A VM may
 have bound its socket in another one. Nothing is connected to: a VM takes one connection, and it is vswitchd's.
 """
 
@@ -71,7 +71,7 @@ class PortSensor:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
-        self._root = ""  # before each path: the root directory of vswitchd's mount namespace
+        self._root = ""  # before each path: vswitchd's root directory
         self._places: dict[str, Place | OSError] = {}
 
     def look(self, rows: Iterable[Row], around: Around) -> tuple[PortFacts, ...]:
@@ -100,12 +100,13 @@ class PortSensor:
     # --- files ---------------------------------------------------------------------------------
 
     def _root_of(self, pid: int | None) -> str:
-        """Where vswitchd's paths begin, if it lives in another mount namespace and we may look into it."""
+        """Where vswitchd's paths begin, if that is not where ours do, as in a container, and we may look into it."""
         try:
-            theirs, ours = (os.stat(f"{self._proc}/{who}/ns/mnt").st_ino for who in (pid, "self"))
+            theirs, ours = (os.stat(root) for root in (f"{self._proc}/{pid}/root/", "/"))
         except OSError:  # nobody is there, or may not be asked: its paths are most likely ours
             return ""
-        return "" if theirs == ours else f"{self._proc}/{pid}/root"
+        same = (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+        return "" if same else f"{self._proc}/{pid}/root"
 
     def _socket(self, path: str) -> Socket | str:
         if not path.startswith("/"):

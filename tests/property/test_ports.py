@@ -34,7 +34,8 @@ FACTS: dict[str, st.SearchStrategy[Any]] = {
 def facts(draw: st.DrawFn) -> PortFacts:
     """A vhost-user port of which anything may be so."""
     of = draw(st.sampled_from([client, server]))
-    return of(name="v", **{name: draw(strategy) for name, strategy in FACTS.items()})
+    made: PortFacts = of(name="v", **{name: draw(strategy) for name, strategy in FACTS.items()})
+    return made
 
 
 ACTS = st.lists(
