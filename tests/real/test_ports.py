@@ -21,7 +21,9 @@ from typing import Any
 import psutil
 import pytest
 
+from ovs_keepalive.formats.flows import Flows
 from ovs_keepalive.sandbox import Sandbox
+from ovs_keepalive.sensors.bridge_flows import BridgeFlows
 from tests.switch import add_port
 
 pytestmark = pytest.mark.real
@@ -237,6 +239,36 @@ def test_while_disabled_nobody_looks(sandbox: Sandbox) -> None:
             lambda: not psutil.Process(int((sandbox.dir / "ovs-keepalive.pid").read_text())).children(), "no survey"
         )
         assert sandbox.detail() == {}
+
+
+def test_the_flows_of_a_bridge_are_read_as_open_vswitch_prints_them(sandbox: Sandbox) -> None:
+    def ofctl(*words: str, flows: str | None = None) -> None:
+        argv = ["ovs-ofctl", "-O", "OpenFlow13", *words]
+        subprocess.run(argv, env=sandbox.env, input=flows, text=True, check=True, capture_output=True, timeout=30)
+
+    reader, bridge = BridgeFlows(sandbox.dir), f"unix:{sandbox.dir}/br0.mgmt"
+
+    def read() -> Flows | str:
+        reader.forget()
+        return reader.look({"br0"}, 1.0)["br0"]
+
+    sandbox.vsctl("set", "bridge", "br0", "protocols=OpenFlow10,OpenFlow13")
+    assert read() == Flows(0)
+    ofctl("add-flow", bridge, "in_port=1,ip,actions=output:2,resubmit(,1)")
+    ofctl("add-flow", bridge, "table=1,priority=3,actions=drop")
+    assert read() == Flows(2, frozenset({2}), inputs=frozenset({1}))
+    sandbox.vsctl("set", "bridge", "br0", "protocols=OpenFlow13")
+    assert read() == Flows(2, frozenset({2}), inputs=frozenset({1})), "one that does not speak the usual version"
+    ofctl("add-flow", bridge, "priority=0,actions=NORMAL")
+    found = read()
+    assert isinstance(found, Flows)
+    assert (found.total, found.anywhere, found.any_input) == (3, True, True)
+    many = "".join(f"table=2,priority={number},actions=drop\n" for number in range(2000))
+    ofctl("add-flows", bridge, "-", flows=many)
+    assert read() == "bridge br0 has more than 2000 flows: they are not read"
+    [none] = reader.look({"no such"}, 1.0).values()
+    assert isinstance(none, str)
+    assert none.startswith("ovs-ofctl: ")
 
 
 @pytest.mark.timeout(240)
