@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, Credentials
 from ovs_keepalive.core.ports import Counters, Peers, Place, PortFacts, Reach, Socket
-from ovs_keepalive.formats import net_unix, procfs
+from ovs_keepalive.formats import mounts, net_unix, procfs
 from ovs_keepalive.formats.flows import Flows
+from ovs_keepalive.formats.mounts import Mount
 from ovs_keepalive.formats.net_unix import Use
 
 NAMESPACES = 256  # of the network, that are looked into at most
@@ -37,6 +38,9 @@ KINDS = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
+
+
+Mounts = tuple[Mount, ...]
 
 
 class Row(NamedTuple):
@@ -72,12 +76,13 @@ class PortSensor:
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self._root = ""  # before each path: vswitchd's root directory
+        self._mounts: list[Mounts] = [(), ()]  # vswitchd's and ours, where its root is shut to us
         self._places: dict[str, Place | OSError] = {}
 
     def look(self, rows: Iterable[Row], around: Around) -> tuple[PortFacts, ...]:
         """The facts of every port."""
         self._places = {}
-        self._root = self._root_of(around.pid)
+        self._root, *self._mounts = self._way(around.pid)
         ports = [_facts(row, around) for row in rows]
         sockets = {port.path: self._socket(port.path) for port in ports if port.path}
         peers = self._peers(sockets, around.pid)
@@ -99,23 +104,35 @@ class PortSensor:
 
     # --- files ---------------------------------------------------------------------------------
 
-    def _root_of(self, pid: int | None) -> str:
-        """Where vswitchd's paths begin, if that is not where ours do, as in a container, and we may look into it."""
+    def _way(self, pid: int | None) -> tuple[str, Mounts, Mounts]:
+        """Where vswitchd's paths begin if not where ours do, as in a container; or, where its root is shut to us, its
+        mounts and ours: under a unit with PrivateTmp=yes /tmp is another one.
+        """
+        if pid is None:
+            return "", (), ()
+        root = f"{self._proc}/{pid}/root"
         try:
-            theirs, ours = (os.stat(root) for root in (f"{self._proc}/{pid}/root/", "/"))
-        except OSError:  # nobody is there, or may not be asked: its paths are most likely ours
-            return ""
-        same = (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
-        return "" if same else f"{self._proc}/{pid}/root"
+            theirs, ours = (_read(f"{self._proc}/{who}/mountinfo") for who in (pid, "self"))
+        except OSError:  # it has ended: the next look tells
+            return "", (), ()
+        try:
+            there, here = (os.stat(one) for one in (f"{root}/", "/"))
+        except OSError:  # we may not trace it
+            return "", mounts.parse(theirs), mounts.parse(ours)
+        same = theirs == ours and (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+        return ("" if same else root), (), ()
 
     def _socket(self, path: str) -> Socket | str:
         if not path.startswith("/"):
             return f"{path}: a relative path"
+        theirs, ours = self._mounts
+        if mounts.place(path, theirs) != mounts.place(path, ours):
+            return f"{path}: lies on another mount for vswitchd than for this process (PrivateTmp, ProtectHome)"
         parts = path.rpartition("/")[0].split("/")
         places: list[Place] = []
         for number in range(1, len(parts) + 1):
             place = self._place("/".join(parts[:number]) or "/")
-            if isinstance(place, PermissionError):
+            if isinstance(place, PermissionError) or (isinstance(place, OSError) and not places):
                 return f"{place.filename}: {place.strerror}"
             if isinstance(place, OSError):
                 return Socket("", place.strerror or str(place), places=tuple(places))
@@ -198,8 +215,7 @@ class PortSensor:
         return tables, unseen
 
     def _table(self, pid: int, names: frozenset[str]) -> dict[str, Use]:
-        with open(f"{self._proc}/{pid}/net/unix", errors="surrogateescape") as file:
-            return net_unix.parse(file.read(), names)
+        return net_unix.parse(_read(f"{self._proc}/{pid}/net/unix"), names)
 
 
 def vm_user(conf: Path = QEMU_CONF) -> tuple[str, Credentials | None]:
@@ -280,6 +296,12 @@ def _use(path: str, table: Mapping[str, Use]) -> Use:
         if not bound.startswith("/") or os.path.realpath(bound) == os.path.realpath(path):
             listening, connected = listening + use.listening, connected + use.connected
     return Use(listening, connected)
+
+
+def _read(path: str) -> str:
+    """Raises OSError."""
+    with open(path, errors="surrogateescape") as file:
+        return file.read()
 
 
 def _has_list(path: str) -> bool:

@@ -20,7 +20,7 @@ from ovs_keepalive.children import wait
 from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.model import Transition
 from ovs_keepalive.core.ports import Counters, Peers, PortState, Reach, Socket
-from ovs_keepalive.formats import flows, net_unix
+from ovs_keepalive.formats import flows, mounts, net_unix
 from ovs_keepalive.formats import survey as wire
 from ovs_keepalive.formats.flows import Flows
 from ovs_keepalive.formats.survey import Order
@@ -162,6 +162,19 @@ def test_only_stream_sockets_of_the_names_that_are_asked_for_count() -> None:
         "0000000000000000: 00000002 00000000 00010000 0001 01 22087 /run/b\n"
     )
     assert net_unix.parse(text, {"a"}) == {"/run/a": net_unix.Use(1, 2)}
+
+
+def test_a_path_that_a_unit_hides_lies_elsewhere() -> None:
+    host = mounts.parse(
+        "1 0 8:1 / / rw - ext4 x rw\n2 1 0:5 / /run rw - tmpfs x rw\n3 1 8:1 /a\\040b /c rw - ext4 x rw\n"
+    )
+    private = (*host, mounts.Mount("/srv", "8:1", "/srv/private"))
+    assert mounts.place("/run/vm/a.sock", host) == ("0:5", "/vm/a.sock")
+    assert mounts.place("/run/vm/a.sock", host) == mounts.place("/run/vm/a.sock", private)
+    assert mounts.place("/srv/a.sock", host) != mounts.place("/srv/a.sock", private)
+    assert mounts.place("/c/d", host) == ("8:1", "/a b/d")
+    assert mounts.place("/running", host) == ("8:1", "/running")
+    assert mounts.place("/x", ()) is None
 
 
 # --- the daemon's side -------------------------------------------------------------------------
