@@ -290,6 +290,7 @@ class Daemon:
         if memory is not None:
             why = f"{memory.daemon}, last noted {now.mono - memory.at.mono:.1f} s before"
             self._go_on_from(memory, Transition(now, "daemon", "away", "back", "none", why))
+        self.ports.memory = self._shelf.ports  # it tells of which vswitchd it is, and holds for the next one too
 
     def _go_on_from(self, memory: Memory, gap: Transition | None) -> None:
         self._asked = memory.asked
