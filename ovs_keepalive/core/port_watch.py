@@ -114,7 +114,7 @@ def _moved(mark: Counters | None, facts: PortFacts, connected: bool) -> Counters
 
 
 def _unpolled(memory: PortMemory, case: Case, polled: Polling | None) -> float:
-    if polled is None or case.blind or case.facts.name in polled.ports or not case.facts.ofport:
+    if polled is None or case.blind or case.facts.name in polled.ports or (case.facts.ofport or -1) < 1:
         return 0.0
     return memory.unpolled or case.survey.at.mono
 

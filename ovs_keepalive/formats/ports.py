@@ -60,8 +60,8 @@ def tally(states: Iterable[str]) -> str:
 
 
 def is_well(ports: Ports) -> bool:
-    """Whether an audit finds nothing: exit status 0. Without vswitchd no port is well."""
-    return ports.process is not None and not any(port.findings for port in ports.ports)
+    """Whether an audit finds nothing: exit status 0. Without vswitchd, or unseen, no port is well."""
+    return ports.process is not None and not ports.blind and not any(port.findings for port in ports.ports)
 
 
 def broken(ports: Iterable[Mapping[str, Any]]) -> str:
