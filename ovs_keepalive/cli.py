@@ -117,13 +117,16 @@ def _show(options: argparse.Namespace) -> int:
         from ovs_keepalive import watch
 
         return watch.run(options.json)
-    from ovs_keepalive.formats import document, tables
+    from ovs_keepalive.formats import document, ports, tables
 
     node = ask_daemon("keepalive/status", "--json")
     if not document.is_node(node):
         cure = "is it of another version? ovs-appctl -t ovs-keepalive version"
         raise Problem(f"what the daemon answers is no node document: {cure}", UNREACHABLE)
-    print(json.dumps(node, indent=2) if options.json else tables.show(node), end="\n" if options.json else "")
+    if options.json:
+        print(json.dumps(node, indent=2))
+    else:
+        print(tables.show(node), ports.glance(node.get("ports", ())), sep="", end="")
     return WELL if document.is_well(node) else UNHEALTHY
 
 
@@ -144,6 +147,24 @@ def ask_daemon(method: str, *arguments: str) -> Any:
         raise Problem(f"{error}: is ovs-keepalive running?", UNREACHABLE) from error
     except Refused as error:
         raise Problem(str(error), UNREACHABLE) from error
+
+
+def _ports(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    remote = _remote(options.ovsdb, config)
+    from ovs_keepalive import port_audit, survey_child
+
+    def daemon() -> Any:
+        try:
+            return ask_daemon("ports/audit", "--json")
+        except Problem:
+            return None
+
+    try:
+        order = survey_child.order_of(config, remote)
+        return WELL if port_audit.run(daemon, order, options.json, sys.stdout) else UNHEALTHY
+    except port_audit.Unreachable as error:
+        raise Problem(f"ports audit: {error}", UNREACHABLE) from error
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -253,6 +274,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "upgrade": _upgrade,
     "run": _run,
     "show": _show,
+    "ports": _ports,
     "schema": _schema,
     "collectd": _collectd,
     "upgrade-watch": _upgrade_watch,
