@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovs_keepalive import __version__, dirs, upgrade_options
+from ovs_keepalive import __version__, dirs, port_options, upgrade_options
 from ovs_keepalive.config import Config, Invalid, Options, default_file, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import lines, one_line, short
@@ -90,6 +90,7 @@ def command_line() -> argparse.ArgumentParser:
     schema.set_defaults(verb=_schema)
 
     _add_incident(verbs, common)
+    port_options.add(verbs, database, lambda options: _remote(options.ovsdb, load(options.config)))
 
     collectd = verbs.add_parser(
         "collectd",

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `ovs-keepalive ports`, apart from what it does: the command line loads them for every verb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ovs_keepalive.config import load
+
+RemoteOf = Callable[[argparse.Namespace], str]  # the database that the options and the configuration name
+
+
+def add(verbs: Any, database: argparse.ArgumentParser, remote: RemoteOf) -> None:
+    """Add `ports` and its verbs."""
+    ports: argparse.ArgumentParser = verbs.add_parser(
+        "ports",
+        help="vhost-user ports: added, moved, taken away, and whether one reaches another",
+        description="Each verb looks at everything first and changes nothing that it objects to (exit status 2); what "
+        "it changed it verifies, and takes back if that fails (exit status 1).",
+        usage="ovs-keepalive ports add|del|migrate|path …",
+    )
+    actions = ports.add_subparsers(
+        required=True, metavar="VERB", parser_class=type(ports), dest="action", prog="ovs-keepalive ports"
+    )
+
+    # The verbs of a verb have no page of their own: `ovs-keepalive ports add --help` lists their options.
+    new = _verb(actions, "add", database, remote, "make a port and verify it")
+    new.add_argument("bridge", metavar="BRIDGE", help="with datapath_type=netdev")
+    _name(new)
+    _place(new)
+    new.add_argument("--server", action="store_true", help="the legacy kind, which a restart of OVS strands")
+    new.add_argument("--ofport", type=int, metavar="N", help="its OpenFlow number (the next free one)")
+    new.add_argument("--queues", type=int, default=1, metavar="N", help="pairs of queues of the VM (1)")
+    new.add_argument("--normal-flow", action="store_true", help="add a flow that forwards as a switch does")
+    new.add_argument("--keep", action="store_true", help="leave a port that fails the verification, for study")
+    _force(new, "also on a bridge of a controller's")
+
+    gone = _verb(actions, "del", database, remote, "take a port away")
+    _name(gone)
+    _force(gone, "also if a VM is connected, or the bridge is a controller's")
+
+    moved = _verb(actions, "migrate", database, remote, "make a client port of a legacy server port")
+    _name(moved)
+    _place(moved)
+    moved.add_argument("--queues", type=int, default=1, metavar="N", help="pairs of queues of the VM (1)")
+    _force(moved, "also if a VM is connected, or the bridge is a controller's")
+
+    path = _verb(actions, "path", database, remote, "whether a packet from one port reaches another")
+    path.add_argument("source", metavar="A", help="the port that it comes in by")
+    path.add_argument("target", metavar="B", help="the port that it should leave by")
+    path.add_argument("flow", nargs="?", default="", metavar="FLOW", help="the packet, as ofproto/trace has it")
+
+
+def _verb(actions: Any, name: str, database: Any, remote: RemoteOf, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, parents=[database], help=text)
+    parser.set_defaults(verb=lambda options: _run(options, remote(options)))
+    return parser
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of the port")
+
+
+def _place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--path", default="", metavar="P", help="of the VM's socket (NAME.sock in OVS's own directory)")
+    parser.add_argument("--vm-user", metavar="USER", help="as whom VMs run (as libvirt is told)")
+
+
+def _force(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--force", action="store_true", help=text)
+
+
+def _run(options: argparse.Namespace, remote: str) -> int:
+    pidfile = load(options.config).vswitchd_pidfile
+    from ovs_keepalive import port_verbs
+
+    return port_verbs.run(options, remote, Path(pidfile) if pidfile else None, sys.stdout)
