@@ -66,7 +66,8 @@ def _name(parser: argparse.ArgumentParser) -> None:
 
 
 def _place(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--path", default="", metavar="P", help="of the VM's socket (NAME.sock in OVS's own directory)")
+    usual = "NAME.sock in /var/lib/vhost_sockets, else in OVS's directory"
+    parser.add_argument("--path", default="", metavar="P", help=f"of the VM's socket ({usual})")
     parser.add_argument("--vm-user", metavar="USER", help="as whom VMs run (as libvirt is told)")
 
 

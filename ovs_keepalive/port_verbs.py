@@ -313,7 +313,8 @@ def _vm_user(name: str | None) -> Account:
 
 def _with_client_path(room: _Room, wish: Wish, switch: Switch, vm: Account) -> Wish:
     """The wish with the socket's path, checked."""
-    path = wish.path or f"{socket_directory(switch, room.vswitchd.rundir)}/{wish.name}.sock"
+    usual = places.USUAL if files.is_directory(places.USUAL) else socket_directory(switch, room.vswitchd.rundir)
+    path = wish.path or f"{usual}/{wish.name}.sock"
     wish = wish._replace(path=path)
     _refuse(first_objection(port_plan.OF_PATH, wish, switch))
     place = files.look(path)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 SEARCH, WRITE = 0o1, 0o2  # of one class of a mode
 STICKY = 0o1000
 ROOT = 0
+USUAL = "/var/lib/vhost_sockets"  # where Red Hat's and OpenStack's tools have VMs' sockets
 
 
 class Kind(StrEnum):
@@ -66,7 +67,7 @@ def objection_to_client(place: Place, vm: Account, vswitchd: Account) -> str:
     if not _may(parent, vm, WRITE):
         return (
             f"--path {place.path}: {_whose(parent)}: {vm.name} ({vm.source}) could not make a socket in it:"
-            f" chown {vm.name} {parent.path}"
+            f" choose a directory of its own, such as by install -d -o {vm.name} {USUAL}"
         )
     return _foreign(place, parent, vm)
 

@@ -75,6 +75,11 @@ def process_user(pid: int, proc: Path = Path("/proc")) -> Account:
     return Account(_name(uid), ROOT if passes else uid, groups, f"pid {pid}")
 
 
+def is_directory(path: str) -> bool:
+    """Whether it is one, and there."""
+    return Path(path).is_dir()
+
+
 def socket_file(path: str) -> Entry | None:
     """The socket there, or None."""
     try:
