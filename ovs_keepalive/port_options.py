@@ -27,7 +27,6 @@ def add(verbs: Any, database: argparse.ArgumentParser, remote: RemoteOf) -> None
         required=True, metavar="VERB", parser_class=type(ports), dest="action", prog="ovs-keepalive ports"
     )
 
-    # The verbs of a verb have no page of their own: `ovs-keepalive ports add --help` lists their options.
     new = _verb(actions, "add", database, remote, "make a port and verify it")
     new.add_argument("bridge", metavar="BRIDGE", help="with datapath_type=netdev")
     _name(new)

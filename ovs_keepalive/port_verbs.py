@@ -24,14 +24,18 @@ from ovs_keepalive.port_ask import Refused, Vswitchd
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.publishers.switch_db import NotDone, SwitchDb
 from ovs_keepalive.sensors import places as files
-from ovs_keepalive.sensors.openflow import NORMAL, Flows, NoFlows
+from ovs_keepalive.sensors.openflow import COOKIE, NORMAL, Flows, NoFlows
 
 POLLED = 5.0  # seconds for a PMD to take a new port over
+TAKEN_BACK = 5.0  # seconds for vswitchd to see what is taken back
 PAUSE = 0.1  # seconds between two looks whether one has
 
 
 class Failed(Exception):
     """It was tried, and verified to be no good: one line why, and what is left of it."""
+
+
+TROUBLE = (Failed, NotDone, NoFlows, Refused)  # after a change: it is taken back
 
 
 def run(options: argparse.Namespace, remote: str, pidfile: Path | None, out: TextIO) -> int:
@@ -151,10 +155,10 @@ def _make(room: _Room, wish: Wish, keep: bool) -> Iface:
             room.say(f"added a flow to {wish.bridge}: {NORMAL}; it goes when vswitchd crashes: OpenFlow is not stored")
         _verify_flow(room, wish, flows, iface.ofport or 0)
     except BaseException as error:
-        if keep and isinstance(error, Failed | NotDone | NoFlows):
+        if keep and isinstance(error, TROUBLE):
             raise Failed(f"{error}; {wish.name} is kept: ovs-keepalive ports del {wish.name}") from error
         left = _taken_back(room, wish.name, flows if with_flow else None)
-        if isinstance(error, Failed | NotDone | NoFlows):
+        if isinstance(error, TROUBLE):
             raise Failed(f"{error}; {left}") from error
         raise
     return iface
@@ -162,14 +166,26 @@ def _make(room: _Room, wish: Wish, keep: bool) -> Iface:
 
 def _taken_back(room: _Room, name: str, flows: Flows | None) -> str:
     """Leave nothing of it; what came of that, in words."""
+    left = []
     try:
         if flows is not None:
             flows.take_back_normal()
+    except NoFlows as error:
+        left.append(f"its flow could not be taken back ({error}): ovs-ofctl del-flows with cookie={COOKIE:#x}/-1")
+    try:
         number = room.db.delete(name, f"takes back ports add {name}")
-        room.db.configured(number)
-    except (NotDone, NoFlows) as error:
-        return f"it could not be taken back ({error}): ovs-vsctl del-port {name}"
-    return f"{name} is taken back"
+    except NotDone as error:
+        return "; ".join([*left, f"it could not be taken back ({error}): ovs-vsctl del-port {name}"])
+    return "; ".join([*left, _taken_up(room, number, f"{name} is taken back")])
+
+
+def _taken_up(room: _Room, number: int, done: str) -> str:
+    """What was done, and if vswitchd has not taken it up, that too."""
+    try:
+        room.db.configured(number, TAKEN_BACK)
+    except NotDone:
+        return f"{done}, which vswitchd has not taken up within {TAKEN_BACK:g} s"
+    return done
 
 
 def _verified(room: _Room, name: str, number: int, ofport: int | None) -> Iface:
@@ -273,7 +289,7 @@ def _migrate(room: _Room, options: argparse.Namespace) -> None:
         after = _verified(room, wish.name, number, before.ofport if (before.ofport or 0) > 0 else None)
     except BaseException as error:
         left = _restored(room, after=Iface(wish.name, CLIENT, options_then), before=before)
-        if isinstance(error, Failed | NotDone):
+        if isinstance(error, TROUBLE):
             raise Failed(f"{error}; {left}") from error
         raise
     room.say(f"migrated {wish.name} on {bridge.name}: {SERVER} is now {CLIENT}, ofport {after.ofport} as before")
@@ -290,10 +306,9 @@ def _source(path: str, *, server: bool) -> str:
 def _restored(room: _Room, *, after: Iface, before: Iface) -> str:
     try:
         number = room.db.change(after, before.type, before.options, f"takes back ports migrate {before.name}")
-        room.db.configured(number)
     except NotDone as error:
         return f"it could not be taken back ({error}): ovs-vsctl set Interface {before.name} type={before.type}"
-    return f"{before.name} is a {before.type} port again"
+    return _taken_up(room, number, f"{before.name} is a {before.type} port again")
 
 
 # --- what several need ----------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class SwitchDb:
             poller.block()
 
     def _transact(self, change: Callable[[Any], None], comment: str) -> int:
-        self._idl.run()
+        # What the server told since it was last read is not taken in: it is verified that there was nothing.
         transaction, life = ovs.db.idl.Transaction(self._idl), self._idl.life
         transaction.add_comment(f"ovs-keepalive: {comment}")
         try:
