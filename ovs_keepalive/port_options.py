@@ -21,10 +21,15 @@ def add(verbs: Any, database: argparse.ArgumentParser, remote: RemoteOf) -> None
         help="vhost-user ports: added, moved, taken away, and whether one reaches another",
         description="Each verb looks at everything first and changes nothing that it objects to (exit status 2); what "
         "it changed it verifies, and takes back if that fails (exit status 1).",
-        usage="ovs-keepalive ports add|del|migrate|path …",
+        usage="ovs-keepalive ports add|del|migrate|path ...",
     )
     actions = ports.add_subparsers(
-        required=True, metavar="VERB", parser_class=type(ports), dest="action", prog="ovs-keepalive ports"
+        required=True,
+        metavar="VERB",
+        parser_class=type(ports),
+        dest="action",
+        prog="ovs-keepalive ports",
+        help="one of these; --help behind it tells its options",
     )
 
     new = _verb(actions, "add", database, remote, "make a port and verify it")
