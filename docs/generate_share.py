@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from docs.generate_states import MEANING, VSWITCHD
 from ovs_keepalive import __version__
-from ovs_keepalive.cli import command_line
+from ovs_keepalive.command_line import command_line
 from ovs_keepalive.config import documented_keys
 
 NAME = "ovs-keepalive"

@@ -7,8 +7,27 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import ovs.vlog
+
 from ovs_keepalive.core.model import Pmd
 from ovs_keepalive.formats.procfs import parse_cpu_list
+
+log = ovs.vlog.Vlog("affinity")
+
+
+class Room:
+    """Follows the PMD threads as they come and go."""
+
+    def __init__(self, inherited: Iterable[int]) -> None:
+        self.inherited = frozenset(inherited)  # CPUs that the daemon may use
+        self._made: tuple[str, frozenset[int]] = ("auto", frozenset())
+
+    def make(self, wanted: str, pmds: Iterable[Pmd]) -> None:
+        """Confine the daemon anew where this differs from what was done last. wanted: as for `follow`."""
+        room = (wanted, pinned_cpus(pmds))
+        if room != self._made:
+            self._made = room
+            log.info(follow(wanted, self.inherited, room[1]))
 
 
 def pinned_cpus(pmds: Iterable[Pmd]) -> frozenset[int]:

@@ -7,33 +7,17 @@ import argparse
 import errno
 import io
 import json
-import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from ovs_keepalive import __version__, dirs, port_options, upgrade_options
+from ovs_keepalive import dirs
+from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem, command_line
 from ovs_keepalive.config import Config, Invalid, Options, default_file, load
 from ovs_keepalive.formats import listen
-from ovs_keepalive.formats.plain import lines, one_line, short
-
-WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
-LONGEST_LOG_LINE = 2000  # characters
-
-
-class Problem(Exception):
-    """Ends a verb: the line to print and the exit status."""
-
-    def __init__(self, line: str, status: int) -> None:
-        super().__init__(line)
-        self.status = status
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Problem(f"{message}: see {self.prog} --help", USAGE)
+from ovs_keepalive.formats.plain import one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = command_line().parse_args(arguments)
-        status: int = options.verb(options)
+        return VERBS[options.verb](options)
     except Problem as problem:
         _complain(problem)
         return problem.status
@@ -54,110 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
         return WELL
-    return status
 
 
 def _complain(error: Exception) -> None:
     print(one_line(f"ovs-keepalive: {error}"), file=sys.stderr)
-
-
-def command_line() -> argparse.ArgumentParser:
-    """Every verb with its options: the man page and the completion are made of it."""
-    parser = _Parser(prog="ovs-keepalive", description="Tells whether each PMD thread of Open vSwitch is alive.")
-    parser.add_argument("--version", action="version", version=f"ovs-keepalive {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
-    common = _Parser(add_help=False)
-    common.add_argument("--config", type=Path, metavar="F", help="configuration file (/etc/ovs-keepalive/config.yaml)")
-    database = _Parser(add_help=False, parents=[common])
-    database.add_argument("--ovsdb", metavar="REMOTE", help="database (unix:$OVS_RUNDIR/db.sock)")
-
-    run = verbs.add_parser("run", parents=[database], help="the daemon, in the foreground")
-    run.add_argument("--vswitchd-pidfile", type=Path, metavar="F", help="any ovs-vswitchd*.pid in $OVS_RUNDIR")
-    run.add_argument("--web-listen", metavar="HOST:PORT|off", help="page, metrics and JSON (127.0.0.1:9811)")
-    run.add_argument("--pidfile", type=Path, metavar="F", help="$OVS_RUNDIR/ovs-keepalive.pid")
-    run.add_argument("--log-file", nargs="?", const="", metavar="F", help="log to a file too")
-    run.add_argument("-v", "--verbose", action="append", default=[], nargs="?", const="dbg", metavar="SPEC",
-                     help="log more: dbg, or MODULE:FACILITY:LEVEL as OVS has it")  # fmt: skip
-    run.set_defaults(verb=_run)
-
-    show = verbs.add_parser("show", parents=[common], help="health at a glance")
-    show.add_argument("--watch", action="store_true", help="go on: one screen, or a line a change without a terminal")
-    show.add_argument("--json", action="store_true", help="the node document; with --watch a line at each change")
-    show.set_defaults(verb=_show)
-
-    schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
-    schema.add_argument("action", choices=("status", "apply", "revert"), help="compare, add or take away")
-    schema.set_defaults(verb=_schema)
-
-    _add_incident(verbs, common)
-    port_options.add(verbs, database, lambda options: _remote(options.ovsdb, load(options.config)))
-
-    collectd = verbs.add_parser(
-        "collectd",
-        parents=[database],
-        help="tells collectd what the columns say",
-        description="A child of collectd's exec plugin: values and notifications on stdout, every "
-        "COLLECTD_INTERVAL seconds, of the host COLLECTD_HOSTNAME. It ends when collectd does.",
-    )
-    collectd.set_defaults(verb=_collectd)
-
-    upgrade_options.add_watch(verbs, database).set_defaults(verb=_upgrade_watch)
-
-    check = verbs.add_parser("check-config", parents=[common], help="check a configuration file")
-    check.add_argument("--default", action="store_true", help="print the commented default file instead")
-    check.set_defaults(verb=_check_config)
-
-    doctor = verbs.add_parser(
-        "doctor",
-        parents=[database],
-        help="what keeps the daemon from seeing, and the cure",
-        description="A line a check: OK, WARN or FAIL, with the cure; run it as the daemon's user. Exit status: 1 if a "
-        "line says FAIL, 3 if the database cannot be reached, else 0.",
-    )
-    doctor.add_argument("--vswitchd-pidfile", type=Path, metavar="F", help="any ovs-vswitchd*.pid in $OVS_RUNDIR")
-    doctor.set_defaults(verb=_doctor)
-
-    sandbox = verbs.add_parser("sandbox", parents=[common], help="a private real OVS with PMD threads, watched",
-                               usage="ovs-keepalive sandbox [--pmds N] [--keep] [-- COMMAND]\n"
-                                     "       ovs-keepalive sandbox fault PMD stop|resume")  # fmt: skip
-    sandbox.add_argument("--pmds", type=int, default=4, metavar="N", help="PMD threads (4)")
-    sandbox.add_argument("--keep", action="store_true", help="keep the directory with its logs")
-    sandbox.add_argument("command", nargs="*", metavar="COMMAND", help="ends the sandbox when it ends")
-    sandbox.set_defaults(verb=_sandbox)
-
-    upgrade = verbs.add_parser("upgrade", parents=[common], help="hand the running daemon's work over to a new one")
-    upgrade.add_argument("python", nargs="?", metavar="PYTHON", help="its interpreter (the one that runs the daemon)")
-    upgrade.set_defaults(verb=_upgrade)
-
-    _add_install(verbs)
-    return parser
-
-
-def _add_incident(verbs: Any, common: _Parser) -> None:
-    usage = "ovs-keepalive incident [show N | export N [--output F]] [--json] [--state-dir D] [--config F]"
-    parser = verbs.add_parser("incident", parents=[common], help="the black-box records", usage=usage)
-    parser.add_argument("action", nargs="?", choices=("list", "show", "export"), default="list",
-                        help="a line each, or one of them, readable or as its file")  # fmt: skip
-    parser.add_argument("number", nargs="?", type=int, metavar="N", help="of the record")
-    parser.add_argument("--json", action="store_true", help="list or show it as JSON")
-    parser.add_argument("--output", type=Path, metavar="F", help="export to this file (stdout)")
-    parser.add_argument("--state-dir", type=Path, metavar="D", help="where they are (state-dir of the configuration)")
-    parser.set_defaults(verb=_incident)
-
-
-def _add_install(verbs: Any) -> None:
-    where = _Parser(add_help=False)
-    where.add_argument("--root", type=Path, metavar="DIR", help="a tree to work on instead of this host")
-    where.add_argument("--prefix", type=Path, default=Path("/usr/local"), metavar="DIR",
-                       help="where all but the configuration lies (/usr/local)")  # fmt: skip
-    parser = verbs.add_parser("install", parents=[where], help="put unit, user, configuration and man pages in place")
-    parser.add_argument("--systemd", action="store_true", required=True, help="for systemd; there is no other way")
-    parser.add_argument("--umask", action="store_true", help="Open vSwitch's sockets for the group, no capability")
-    parser.add_argument("--user", metavar="NAME", help="the user that Open vSwitch has of its own, as on RHEL")
-    parser.add_argument("--full-causes", action="store_true", help="with CAP_SYS_PTRACE and CAP_PERFMON")
-    parser.set_defaults(verb=_install)
-    parser = verbs.add_parser("uninstall", parents=[where], help="take away what install put in place")
-    parser.set_defaults(verb=_uninstall)
 
 
 def _incident(options: argparse.Namespace) -> int:
@@ -200,9 +84,9 @@ def _run(options: argparse.Namespace) -> int:
         address = listen.parse(config.web_listen if options.web_listen is None else options.web_listen)
     except listen.BadAddress as error:
         raise Problem(f"--web-listen {error}", USAGE) from error
-    from ovs_keepalive import daemon, pidfile, successor  # python-ovs and all: only for the daemon
+    from ovs_keepalive import daemon, log_file, pidfile, successor  # python-ovs and all: only for the daemon
 
-    _open_log(options)  # ovs.vlog wants every module that logs imported before
+    log_file.open_log(options.log_file, options.verbose)
     given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
     asked = Options(
         config=config,
@@ -225,42 +109,6 @@ def _run(options: argparse.Namespace) -> int:
         cure = cures.get(error.errno or 0, usual)
         raise Problem(f"{where}: {error.strerror}: {cure}", USAGE) from error
     return run.loop()
-
-
-class _Fit(logging.Filter):
-    """Every line of the log, python-ovs's own too, in words that cannot forge another one or steer a terminal."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = short(one_line(record.getMessage()), LONGEST_LOG_LINE), ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = lines(logging.Formatter().formatException(record.exc_info))
-        return True
-
-
-def _open_log(options: argparse.Namespace) -> None:
-    import logging
-
-    import ovs.vlog
-
-    logging.raiseExceptions = False  # a full disk loses lines of the log; a traceback for each would help nobody
-    name = options.log_file
-    path = None if name is None else name or str(dirs.logdir() / "ovs-keepalive.log")
-    try:
-        if path is not None:
-            Path(path).open("a").close()
-    except OSError as error:
-        raise Problem(f"{path}: {error.strerror}: name a writable file with --log-file", USAGE) from error
-    ovs.vlog.Vlog.set_levels_from_string("syslog:off")
-    for destination in ovs.vlog.DESTINATIONS:  # of each its logger, which outlives a log file that is reopened
-        logging.getLogger(destination).addFilter(_Fit())
-    if path is None:
-        # Without a handler of its own Python's logging would print what is meant for the file to stderr once more.
-        ovs.vlog.Vlog.set_levels_from_string("file:off")
-    for spec in options.verbose:
-        wrong = ovs.vlog.Vlog.set_levels_from_string(spec)
-        if wrong:
-            raise Problem(f"-v {spec}: {wrong}: see --help", USAGE)
-    ovs.vlog.Vlog.init(path)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -398,3 +246,28 @@ def _remote(given: str | None, config: Config) -> str:
     except schema.RemoteError as error:
         raise Problem(str(error), USAGE) from error
     return remote
+
+
+def _ports(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    from ovs_keepalive import port_verbs
+
+    given = config.vswitchd_pidfile
+    return port_verbs.run(options, _remote(options.ovsdb, config), Path(given) if given else None, sys.stdout)
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "incident": _incident,
+    "ports": _ports,
+    "upgrade": _upgrade,
+    "run": _run,
+    "show": _show,
+    "schema": _schema,
+    "collectd": _collectd,
+    "upgrade-watch": _upgrade_watch,
+    "check-config": _check_config,
+    "doctor": _doctor,
+    "sandbox": _sandbox,
+    "install": _install,
+    "uninstall": _uninstall,
+}

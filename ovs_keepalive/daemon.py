@@ -16,15 +16,16 @@ import ovs.util
 import ovs.vlog
 import psutil
 
-from ovs_keepalive import __version__, affinity, dirs
+from ovs_keepalive import __version__, dirs
+from ovs_keepalive.affinity import Room
 from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
+from ovs_keepalive.chronicle import Chronicle
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.config import Invalid, Options, load, merged
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.memory import Memory
-from ovs_keepalive.core.model import NEVER, Moment, Settings, Snapshot, Transition
-from ovs_keepalive.core.repeats import Repeats
+from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
 from ovs_keepalive.lasting import LastingBeat, whose
 from ovs_keepalive.pidfile import Pidfile, Taken
 from ovs_keepalive.process import catch_signals, ignore_signals, raise_descriptor_limit
@@ -90,13 +91,10 @@ class Daemon:
         web = options.listen
         self._web = WebServer(web, moment, self._exposition.render) if web is not None else None
         self._self = psutil.Process()
-        self._room: tuple[str, frozenset[int]] = ("auto", frozenset())  # as it was made last
+        self._room = Room(os.sched_getaffinity(0))
         self._facts: dict[str, str] = {}  # as the web shows them …
         self._weighed = float("-inf")  # … and when they were asked for: monotonic
-        self._affinity = os.sched_getaffinity(0)
-        self._logged: Moment | None = None
-        self._repeats = Repeats()
-        self._rejected: tuple[str, ...] = ()
+        self._chronicle = Chronicle()
         self.snapshot: Snapshot | None = None
         Commands(self._appctl, self).register()
         self._shelf = Shelf(Path(config.state_dir), options.pidfile, self._notifier)
@@ -146,9 +144,9 @@ class Daemon:
     def _tell(self, snapshot: Snapshot, now: Moment) -> None:
         self.snapshot = snapshot
         self._publish(snapshot, now)
-        self._log_transitions(snapshot)
+        self._chronicle.publish(snapshot)
         self.restarts.follow(snapshot)
-        self._make_room(snapshot)
+        self._room.make(self._config.affinity, snapshot.pmds)
         self._notifier.publish(snapshot)
         self._hooks.publish(snapshot)
         self._show(snapshot)
@@ -219,24 +217,6 @@ class Daemon:
             flow_restored=self.restarts.flow_restored,
         )
 
-    def _log_transitions(self, snapshot: Snapshot) -> None:
-        last = self._logged
-        for transition in snapshot.history:
-            if last is None or transition.at > last:
-                why = f"{transition.cause}: " if transition.cause != "none" else ""
-                text = f"{transition.who}: {transition.old} -> {transition.new}: {why}{transition.evidence}"
-                kind = f"{transition.who.partition('/')[0]} {transition.old} {transition.new}"
-                if line := self._repeats.line(kind, text, transition.at.mono):
-                    log.info(line)
-        if snapshot.history:
-            self._logged = snapshot.history[-1].at
-
-    def _make_room(self, snapshot: Snapshot) -> None:
-        room = (self._config.affinity, affinity.pinned_cpus(snapshot.pmds))
-        if room != self._room:
-            self._room = room
-            log.info(affinity.follow(room[0], self._affinity, room[1]))
-
     def _reload(self, now: Moment) -> None:
         """Take what the file says now, as far as it can be taken live; a file in error changes nothing."""
         self._reloading, self._reloaded = False, now.mono
@@ -244,12 +224,10 @@ class Daemon:
         try:
             self._config, lines = merged(self._config, load(self._options.config_file))
         except Invalid as error:
-            if line := self._repeats.line("configuration", f"{error}; the configuration in force stays", now.mono):
-                log.warn(line)
+            self._chronicle.tell("configuration", f"{error}; the configuration in force stays", now.mono, log.warn)
         else:
             for said in lines or ("nothing has changed",):
-                if line := self._repeats.line(said, f"configuration read anew: {said}", now.mono):
-                    log.info(line)
+                self._chronicle.tell(said, f"configuration read anew: {said}", now.mono, log.info)
             self._columns.refresh = self._config.refresh / 1000
             self._hooks.directory = self._config.hooks
             if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
@@ -277,8 +255,8 @@ class Daemon:
             ledger=ledger,
             counted_to=counted_to,
             cpu=cpu,
-            told=self._logged or NEVER,
-            affinity=tuple(sorted(self._affinity)),
+            told=self._chronicle.told,
+            affinity=tuple(sorted(self._room.inherited)),
             plan=self.restarts.plan,
             flow_restored=self.restarts.flow_restored,
         )
@@ -311,7 +289,7 @@ class Daemon:
         self.blackbox.watch = memory.watch
         self._columns.go_on_from(memory.beating.pmds, memory.committed, memory.failed)
         self._exposition.go_on_from(memory.ledger, memory.counted_to, memory.cpu)
-        self._logged = memory.told
+        self._chronicle.told = memory.told
         self._hooks.go_on_from(memory.told)
 
     # --- what the commands ask -----------------------------------------------------------------

@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of `ovs-keepalive ports`, apart from what it does: the command line loads them for every verb."""
+"""The words of `ovs-keepalive ports`: its verbs with their options."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from ovs_keepalive.config import load
 
-RemoteOf = Callable[[argparse.Namespace], str]  # the database that the options and the configuration name
-
-
-def add(verbs: Any, database: argparse.ArgumentParser, remote: RemoteOf) -> None:
+def add(verbs: Any, database: argparse.ArgumentParser) -> None:
     """Add `ports` and its verbs."""
     ports: argparse.ArgumentParser = verbs.add_parser(
         "ports",
@@ -32,7 +25,7 @@ def add(verbs: Any, database: argparse.ArgumentParser, remote: RemoteOf) -> None
         help="one of these; --help behind it tells its options",
     )
 
-    new = _verb(actions, "add", database, remote, "make a port and verify it")
+    new = _verb(actions, "add", database, "make a port and verify it")
     new.add_argument("bridge", metavar="BRIDGE", help="with datapath_type=netdev")
     _name(new)
     _place(new)
@@ -43,25 +36,24 @@ def add(verbs: Any, database: argparse.ArgumentParser, remote: RemoteOf) -> None
     new.add_argument("--keep", action="store_true", help="leave a port that fails the verification, for study")
     _force(new, "also on a bridge of a controller's")
 
-    gone = _verb(actions, "del", database, remote, "take a port away")
+    gone = _verb(actions, "del", database, "take a port away")
     _name(gone)
     _force(gone, "also if a VM is connected, or the bridge is a controller's")
 
-    moved = _verb(actions, "migrate", database, remote, "make a client port of a legacy server port")
+    moved = _verb(actions, "migrate", database, "make a client port of a legacy server port")
     _name(moved)
     _place(moved)
     moved.add_argument("--queues", type=int, default=1, metavar="N", help="pairs of queues of the VM (1)")
     _force(moved, "also if a VM is connected, or the bridge is a controller's")
 
-    path = _verb(actions, "path", database, remote, "whether a packet from one port reaches another")
+    path = _verb(actions, "path", database, "whether a packet from one port reaches another")
     path.add_argument("source", metavar="A", help="the port that it comes in by")
     path.add_argument("target", metavar="B", help="the port that it should leave by")
     path.add_argument("flow", nargs="?", default="", metavar="FLOW", help="the packet, as ofproto/trace has it")
 
 
-def _verb(actions: Any, name: str, database: Any, remote: RemoteOf, text: str) -> argparse.ArgumentParser:
+def _verb(actions: Any, name: str, database: argparse.ArgumentParser, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, parents=[database], help=text)
-    parser.set_defaults(verb=lambda options: _run(options, remote(options)))
     return parser
 
 
@@ -77,10 +69,3 @@ def _place(parser: argparse.ArgumentParser) -> None:
 
 def _force(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--force", action="store_true", help=text)
-
-
-def _run(options: argparse.Namespace, remote: str) -> int:
-    pidfile = load(options.config).vswitchd_pidfile
-    from ovs_keepalive import port_verbs
-
-    return port_verbs.run(options, remote, Path(pidfile) if pidfile else None, sys.stdout)

@@ -119,7 +119,7 @@ class Successor(Daemon):
         self._upgrade.fact = f"done: {memory.daemon} -> {whose()}, {took}"
         self._session.note(Transition(now, "daemon", memory.daemon, whose(), "none", f"hot upgrade, {took}"))
         log.info(f"upgrade {self._upgrade.fact}")
-        self._affinity = set(memory.affinity)
+        self._room.inherited = frozenset(memory.affinity)
 
     def _wait(self, until: float) -> None:
         """A turn without a beat: the database is listened to, so that nothing is left to be done when it counts."""

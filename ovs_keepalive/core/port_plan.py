@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-SERVER, CLIENT = "dpdkvhostuser", "dpdkvhostuserclient"
-KINDS = (SERVER, CLIENT)
+from ovs_keepalive.core.ports import LONGEST_PATH, VHOST
+
+SERVER, CLIENT = VHOST
 PATH_OPTION = "vhost-server-path"
-LONGEST_PATH = 107  # bytes: sun_path of unix(7), without its end
 LONGEST_NAME = 15  # bytes of a port's name that OpenFlow 1.0 to 1.5 carries: a longer one is cut
 HIGHEST_OFPORT = 65279  # OpenFlow keeps 65280 and above for itself (OFPP_MAX)
 MOST_QUEUES = 128  # pairs of queues that DPDK's vhost library serves (VHOST_MAX_QUEUE_PAIRS)
@@ -260,7 +260,7 @@ def no_port(wish: Wish, switch: Switch) -> str:
     _, port = found
     if len(port.interfaces) != 1:
         return f"NAME {shown(wish.name)}: is a bond of {len(port.interfaces)} interfaces: take it apart first"
-    if port.interfaces[0].type not in KINDS:
+    if port.interfaces[0].type not in VHOST:
         kind = port.interfaces[0].type or "system"
         return f"NAME {shown(wish.name)}: is of type {shown(kind)}, no vhost-user port: use ovs-vsctl"
     return ""

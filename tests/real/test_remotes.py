@@ -18,6 +18,7 @@ import ovs.timeval
 import pytest
 
 from ovs_keepalive import cli
+from ovs_keepalive.command_line import USAGE
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.publishers.tls import Files, TlsStream, use
 from ovs_keepalive.sandbox import Sandbox, wait
@@ -148,7 +149,7 @@ def test_remotes_that_need_files_are_refused_without_them(
     configuration = tmp_path / "config.yaml"
     configuration.write_text(f"ssl-ca-cert: {authority.certificate}\n")
     arguments = ["schema", "status", "--config", str(configuration), "--ovsdb", "ssl:127.0.0.1:6640"]
-    assert cli.main(arguments) == cli.USAGE
+    assert cli.main(arguments) == USAGE
     [line] = capsys.readouterr().err.splitlines()
     assert "set ssl-private-key, ssl-certificate and ssl-ca-cert" in line
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ovs_keepalive import cli, upgrade_watch
+from ovs_keepalive.command_line import USAGE
 from ovs_keepalive.core import comeback
 from ovs_keepalive.core.comeback import Host
 from ovs_keepalive.core.model import BreakKind, Moment, State
@@ -182,7 +183,7 @@ def test_the_break_of_a_process_that_came_in_between_counts() -> None:
 def test_what_cannot_be_meant_is_a_usage_error(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["upgrade-watch", *arguments]) == cli.USAGE
+    assert cli.main(["upgrade-watch", *arguments]) == USAGE
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1

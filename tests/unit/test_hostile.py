@@ -20,7 +20,8 @@ import msgspec
 import ovs.vlog
 import pytest
 
-from ovs_keepalive import blackbox, cli, doctor, records
+from ovs_keepalive import blackbox, cli, doctor, log_file, records
+from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE
 from ovs_keepalive.core import settings
 from ovs_keepalive.core.doctor import Finding, Level
 from ovs_keepalive.core.model import Cause, Moment, Other, Others, OtherThread, Rxq, Snapshot, State, Transition
@@ -129,7 +130,7 @@ def _printed(tell: Callable[[Any], None]) -> str:
 
 
 def _logged(say: Callable[[logging.Logger], None]) -> str:
-    out, log, fit = io.StringIO(), logging.getLogger("hostile"), cli._Fit()
+    out, log, fit = io.StringIO(), logging.getLogger("hostile"), log_file.Fit()
     handler = logging.StreamHandler(out)
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -171,7 +172,7 @@ def test_no_name_leaves_a_text_unfit_or_with_more_lines(text: str, name: str) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_any_length_leaves_a_line_that_can_be_read(name: str) -> None:
     assert len(tables.rxqs(known(NAMES[name]).pmds[1])) < 150
-    assert len(_logged(lambda log: log.info(NAMES[name]))) <= cli.LONGEST_LOG_LINE + 1
+    assert len(_logged(lambda log: log.info(NAMES[name]))) <= log_file.LONGEST_LOG_LINE + 1
     assert plain.short("x" * 100) == "x" * 100
     assert plain.short("a" * 100 + "b" * 100) == "a" * 79 + "…" + "b" * 20
 
@@ -286,7 +287,7 @@ def test_what_is_no_process_id_is_no_path(
 ) -> None:
     (tmp_path / "ovs-keepalive.pid").write_text(f"{pid}\n")
     monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
-    assert cli.main(["show"]) == cli.UNREACHABLE
+    assert cli.main(["show"]) == UNREACHABLE
     said = capsys.readouterr().err
     assert "is no process id: is ovs-keepalive running?" in said
     assert said[:-1].isprintable()
@@ -296,7 +297,7 @@ def test_a_terminal_without_the_letters_of_a_name_is_shown_the_others(monkeypatc
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
     monkeypatch.setattr(cli, "ask_daemon", lambda *_: document.node(known(HARMLESS), NOW, {}))
-    assert cli.main(["show"]) == cli.UNHEALTHY
+    assert cli.main(["show"]) == UNHEALTHY
     assert rb"vhu-1.\xe9/x/1" in raw.getvalue()
 
 
@@ -305,7 +306,7 @@ def test_a_daemon_that_answers_something_else_is_one_line(
     node: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "ask_daemon", lambda *_: node)
-    assert cli.main(["show"]) == cli.UNREACHABLE
+    assert cli.main(["show"]) == UNREACHABLE
     assert "no node document: is it of another version?" in capsys.readouterr().err
 
 
@@ -447,7 +448,7 @@ def test_a_record_that_somebody_has_touched_is_one_line(
     with pytest.raises(records.Unusable, match=re.escape(str(path))) as caught:
         records.read(tmp_path, 1)
     assert why in str(caught.value)
-    assert cli.main(["incident", "show", "1", "--state-dir", str(tmp_path)]) == cli.UNREACHABLE
+    assert cli.main(["incident", "show", "1", "--state-dir", str(tmp_path)]) == UNREACHABLE
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -475,7 +476,7 @@ def test_every_way_into_the_log_is_filtered(kind: str, tmp_path: Path, monkeypat
     added: list[str] = []
     monkeypatch.setattr(logging.Logger, "addFilter", lambda self, _filter: added.append(self.name))
     monkeypatch.setattr(ovs.vlog.Vlog, "init", lambda _path: None)
-    cli._open_log(cli.command_line().parse_args(["run", "--log-file", str(tmp_path / "log")]))
+    log_file.open_log(str(tmp_path / "log"), [])
     assert kind in added
 
 
@@ -485,7 +486,7 @@ def test_a_record_is_not_exported_to_a_terminal(
     records.write(tmp_path, head("x"), [])
     words = ["incident", "export", "1", "--state-dir", str(tmp_path)]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert cli.main(words) == cli.USAGE
+    assert cli.main(words) == USAGE
     assert "no text for a terminal: give --output F" in capsys.readouterr().err
 
 

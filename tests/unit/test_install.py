@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ovs_keepalive import cli, config, install
+from ovs_keepalive.command_line import USAGE
 from ovs_keepalive.install import Refused, Wishes
 
 COMMAND = Path("/opt/ovs-keepalive/bin/ovs-keepalive")
@@ -305,7 +306,7 @@ def test_both_verbs_work_from_the_command_line(tmp_path: Path) -> None:
     ],
 )
 def test_every_error_is_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(arguments) == cli.USAGE
+    assert cli.main(arguments) == USAGE
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("ovs-keepalive: ")
     assert says in line
