@@ -162,6 +162,10 @@ class Vm:
             with suppress(ProcessLookupError):
                 self._sandbox.children.kill(self._name, number)
 
+    def signal(self, number: int) -> None:
+        """SIGSTOP freezes all of it, SIGCONT lets it go on."""
+        self._sandbox.children.kill(self._name, number)
+
     def check(self) -> None:
         """Raise if it has ended."""
         self._sandbox.children.check(self._name)
