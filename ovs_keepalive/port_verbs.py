@@ -6,6 +6,7 @@ it, and takes it back if that fails. It acts only when a person calls it; each c
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import time
@@ -19,7 +20,8 @@ from ovs_keepalive.core import places, port_plan
 from ovs_keepalive.core.places import Account, Place
 from ovs_keepalive.core.port_plan import CLIENT, PATH_OPTION, SERVER, Iface, Switch, Wish, first_objection
 from ovs_keepalive.formats import pmd_rxq, vm_lines
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import lines, one_line, short
+from ovs_keepalive.formats.trace import datapath_numbers
 from ovs_keepalive.port_ask import Refused, Vswitchd
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.publishers.switch_db import NotDone, SwitchDb
@@ -75,16 +77,28 @@ def _database(remote: str) -> Iterator[SwitchDb]:
         db.close()
 
 
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end it as Ctrl-C does: what is half done is taken back."""
-    numbers = (signal.SIGHUP, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    before = [signal.signal(number, signal.default_int_handler) for number in SIGNALS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """They wait: it is known afterwards whether this was done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Room:
@@ -101,7 +115,7 @@ class _Room:
 
     def show(self, title: str, text: str) -> None:
         """Lines to copy."""
-        print(f"\n{title}\n{text}", file=self._out)
+        print(f"\n{title}\n{lines(text)}", file=self._out)
 
     def flows(self, bridge: str) -> Flows:
         """Those of a bridge."""
@@ -145,19 +159,24 @@ def _add(room: _Room, options: argparse.Namespace) -> None:
 
 def _make(room: _Room, wish: Wish, keep: bool) -> Iface:
     """Add it, and verify; whatever ends this before it is verified takes it back."""
-    flows, with_flow = room.flows(wish.bridge), False
-    number = room.db.add(wish, f"ports add {wish.bridge} {wish.name} {wish.path}".rstrip())
+    flows, made, with_flow = room.flows(wish.bridge), False, False
     try:
+        with _undisturbed():
+            number = room.db.add(wish, f"ports add {wish.bridge} {wish.name} {wish.path}".rstrip())
+            made = True
         iface = _verified(room, wish.name, number, wish.ofport)
         with_flow = wish.normal_flow and not flows.default()
-        if with_flow:
+        if with_flow:  # before it is there: to take back what is not costs nothing
             flows.add_normal()
             room.say(f"added a flow to {wish.bridge}: {NORMAL}; it goes when vswitchd crashes: OpenFlow is not stored")
         _verify_flow(room, wish, flows, iface.ofport or 0)
     except BaseException as error:
+        if not made:
+            raise
         if keep and isinstance(error, TROUBLE):
             raise Failed(f"{error}; {wish.name} is kept: ovs-keepalive ports del {wish.name}") from error
-        left = _taken_back(room, wish.name, flows if with_flow else None)
+        with _undisturbed():
+            left = _taken_back(room, wish.name, flows if with_flow else None)
         if isinstance(error, TROUBLE):
             raise Failed(f"{error}; {left}") from error
         raise
@@ -173,7 +192,7 @@ def _taken_back(room: _Room, name: str, flows: Flows | None) -> str:
     except NoFlows as error:
         left.append(f"its flow could not be taken back ({error}): ovs-ofctl del-flows with cookie={COOKIE:#x}/-1")
     try:
-        number = room.db.delete(name, f"takes back ports add {name}")
+        number = room.db.delete(name, f"takes back ports add {name}", whatever=True)
     except NotDone as error:
         return "; ".join([*left, f"it could not be taken back ({error}): ovs-vsctl del-port {name}"])
     return "; ".join([*left, _taken_up(room, number, f"{name} is taken back")])
@@ -258,15 +277,15 @@ def _delete(room: _Room, options: argparse.Namespace) -> None:
     found = switch.find(wish.name)
     assert found is not None  # noqa: S101 -- else refused
     bridge, [iface] = found[0], found[1].interfaces
-    number = room.db.delete(wish.name, f"ports del {wish.name}")
+    number = room.db.delete(wish.name, f"ports del {wish.name}", whatever=wish.force)
     room.db.configured(number)
-    if _cores(room.vswitchd, wish.name):
-        raise Failed(f"{wish.name}: is out of the database, but a PMD polls it still: see vswitchd's log")
+    if wish.name in datapath_numbers(room.vswitchd.ask("dpif/show")):
+        raise Failed(f"{wish.name}: is out of the database, but vswitchd has it still: see its log")
     room.say(f"took {wish.name} off {bridge.name}")
-    path = iface.options.get(PATH_OPTION, "")
-    place = f" --path {path}" if iface.type == CLIENT and path else " --server" if iface.type == SERVER else ""
-    again = f"ovs-keepalive ports add {bridge.name} {wish.name}{place}"
-    room.say(f"To undo it: {again} --ofport {iface.ofport}" if (iface.ofport or 0) > 0 else f"To undo it: {again}")
+    again = ["ovs-keepalive", "ports", "add", bridge.name, wish.name]
+    again += ["--server"] if iface.type == SERVER else ["--path", iface.options.get(PATH_OPTION, "PATH")]
+    again += ["--ofport", str(iface.ofport)] if (iface.ofport or 0) > 0 else []
+    room.say(f"To undo it: {shlex.join(again)}")
 
 
 # --- migrate --------------------------------------------------------------------------------------
@@ -284,11 +303,17 @@ def _migrate(room: _Room, options: argparse.Namespace) -> None:
     bridge, [before] = found[0], found[1].interfaces
     old = f"{socket_directory(switch, room.vswitchd.rundir)}/{wish.name}"
     options_then = {**before.options, PATH_OPTION: wish.path}
-    number = room.db.change(before, CLIENT, options_then, f"ports migrate {wish.name} {wish.path}")
+    made = False
     try:
+        with _undisturbed():
+            number = room.db.change(before, CLIENT, options_then, f"ports migrate {wish.name} {wish.path}")
+            made = True
         after = _verified(room, wish.name, number, before.ofport if (before.ofport or 0) > 0 else None)
     except BaseException as error:
-        left = _restored(room, after=Iface(wish.name, CLIENT, options_then), before=before)
+        if not made:
+            raise
+        with _undisturbed():
+            left = _restored(room, after=Iface(wish.name, CLIENT, options_then), before=before)
         if isinstance(error, TROUBLE):
             raise Failed(f"{error}; {left}") from error
         raise

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What has to stand in a VM's definition so that it uses a vhost-user port: libvirt's XML, and QEMU's arguments.
 
-The paths and names that come here were checked (core/port_plan.py): nothing in them needs quoting in either.
+The paths that come here were checked (core/port_plan.py): nothing in them needs quoting in either.
 """
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 RECONNECT = 1  # seconds after which a VM that is the client tries again
@@ -49,11 +50,12 @@ def qemu(socket: Socket) -> str:
     many = f",queues={socket.queues}" if socket.queues > 1 else ""
     # A vector for each queue of a pair, one for the configuration, one for the control queue.
     vectors = f",mq=on,vectors={2 * socket.queues + 2}" if socket.queues > 1 else ""
+    id = re.sub(r"[^A-Za-z0-9_.-]", "_", socket.name)  # a port that is there already may be called anything
     return "\n".join(
         [
-            f"-chardev socket,id=char-{socket.name},path={socket.path},{role}",
-            f"-netdev vhost-user,id=net-{socket.name},chardev=char-{socket.name}{many}",
-            f"-device virtio-net-pci,netdev=net-{socket.name}{vectors}",
+            f"-chardev socket,id=char-{id},path={socket.path},{role}",
+            f"-netdev vhost-user,id=net-{id},chardev=char-{id}{many}",
+            f"-device virtio-net-pci,netdev=net-{id}{vectors}",
         ]
     )
 

@@ -120,12 +120,15 @@ class SwitchDb:
 
         return self._transact(change, comment)
 
-    def delete(self, name: str, comment: str) -> int:
-        """Take the port away, its interface with it."""
+    def delete(self, name: str, comment: str, *, whatever: bool) -> int:
+        """Take the port away, its interface with it. whatever: also if it is not what it was when it was looked at."""
 
         def change(_: Any) -> None:
             port = self._named("Port", name)
             port.verify("interfaces")
+            for iface in [] if whatever else port.interfaces:
+                iface.verify("type")
+                iface.verify("status")
             for bridge in self._rows("Bridge"):
                 if port in bridge.ports:
                     bridge.delvalue("ports", port)

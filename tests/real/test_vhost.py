@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each state and finding of a vhost-user port, provoked on a real OVS-DPDK with a real virtio peer, and what the daemon's
-audit says of it. With VHOST_TABLE=FILE the table in that file (docs/ports.md) is written anew from this run.
+"""Each state and finding of a vhost-user port, provoked on a real OVS-DPDK with a real virtio peer, and what the
+daemon's audit says of it. With VHOST_TABLE=FILE the table in that file (docs/ports.md) is written anew from this run.
 """
 
 from __future__ import annotations
