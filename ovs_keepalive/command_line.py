@@ -51,8 +51,8 @@ def command_line() -> argparse.ArgumentParser:
     schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
     schema.add_argument("action", choices=("status", "apply", "revert"), help="compare, add or take away")
 
-    _add_incident(verbs, common)
     port_options.add(verbs, database)
+    _add_incident(verbs, common)
 
     verbs.add_parser(
         "collectd",

@@ -11,19 +11,23 @@ def add(verbs: Any, database: argparse.ArgumentParser) -> None:
     """Add `ports` and its verbs."""
     ports: argparse.ArgumentParser = verbs.add_parser(
         "ports",
-        help="vhost-user ports: added, moved, taken away, and whether one reaches another",
-        description="Each verb looks at everything first and changes nothing that it objects to (exit status 2); what "
-        "it changed it verifies, and takes back if that fails (exit status 1).",
-        usage="ovs-keepalive ports add|del|migrate|path ...",
+        help="vhost-user ports, and every other one: audited, made, taken away, moved",
+        description="Exit status of audit: 0 if it finds nothing, else 1. Each of the others looks at everything first "
+        "and changes nothing that it objects to (exit status 2); what it changed it verifies, and takes back if that "
+        "fails (exit status 1).",
+        usage="ovs-keepalive ports audit|add|del|migrate|path ...",
     )
     actions = ports.add_subparsers(
         required=True,
-        metavar="VERB",
-        parser_class=type(ports),
         dest="action",
+        metavar="ACTION",
+        parser_class=type(ports),
         prog="ovs-keepalive ports",
         help="one of these; --help behind it tells its options",
     )
+
+    audit = _verb(actions, "audit", database, "what is wrong with them, why, and the cure")
+    audit.add_argument("--json", action="store_true", help="every fact as JSON")
 
     new = _verb(actions, "add", database, "make a port and verify it")
     new.add_argument("bridge", metavar="BRIDGE", help="with datapath_type=netdev")

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterator
 
 from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, Credentials
-from ovs_keepalive.core.model import State
+from ovs_keepalive.core.model import NEVER, State
 from ovs_keepalive.core.port_states import Case, is_connected
-from ovs_keepalive.core.ports import LONGEST_PATH, Beside, Counters, Finding, PortState, Reach, Socket
+from ovs_keepalive.core.ports import LONGEST_PATH, Beside, Counters, Finding, Peers, PortState, Reach, Socket
 
 STILL = 30.0  # seconds in which packets for a VM are dropped and none is taken
 POLLED = ("dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "dummy-pmd", "afxdp")  # types that only PMD threads serve
@@ -23,7 +23,7 @@ def beside(case: Case, state: PortState | None, polled: Polled | None) -> Iterat
     """All of them. polled: None where it is not known who polls the port."""
     yield from _server_mode(case)
     yield from _path(case)
-    if not is_connected(case):  # else whoever had to was let in
+    if not is_connected(case) and case.memory.connected == NEVER:  # else whoever had to was let in
         yield from _permission(case)
     if case.blind:
         return
@@ -93,6 +93,8 @@ def _permission(case: Case) -> Iterator[Finding]:
     facts, survey = case.facts, case.survey
     if not facts.is_vhost or not isinstance(facts.socket, Socket):
         return
+    if facts.socket.kind and isinstance(facts.peers, Peers) and not facts.peers.listening:
+        return  # nobody made this file who could be connected to: its mode says nothing
     if facts.mode == "client" and isinstance(survey.vswitchd, Credentials):
         why = barrier(survey.vswitchd, facts.socket, making=False)
         if why:

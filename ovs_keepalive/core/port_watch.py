@@ -87,12 +87,6 @@ def follow(was: PortsMemory, survey: Survey, blind: str, polled: Polling | None)
     return Told(PortsMemory(since, process, tuple(memories), returns), said, tuple(news))
 
 
-def absent(was: PortsMemory, returned: Returned) -> tuple[str, ...]:
-    """The ports that have not come back from a restart; those that were taken away since do not count."""
-    there = {memory.name for memory in was.ports}
-    return tuple(name for name, back in returned.ports if back is None and name in there)
-
-
 def _remembered(memory: PortMemory, case: Case, polled: Polling | None) -> PortMemory:
     """The memory with what this look adds; the state is not judged yet."""
     facts, survey = case.facts, case.survey

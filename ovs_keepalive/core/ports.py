@@ -135,6 +135,7 @@ class Survey(NamedTuple):
     vm: Credentials | None  # the same as numbers
     ports: tuple[PortFacts, ...]
     blind: tuple[str, ...] = ()  # what could not be looked at, and why
+    told: bool = True  # the database has told which ports there are
 
 
 # --- what is remembered ------------------------------------------------------------------------

@@ -14,9 +14,12 @@ from ovs_keepalive.formats.tables import ENABLED, stamp, utc
 NAMED = 8  # ports; more are counted
 
 
-def listing(log: Sequence[Break]) -> str:
-    """`keepalive/breaks`: one line each, newest last."""
-    lines = [line(one) for one in log] or ["vswitchd has not ended since this daemon watches"]
+def listing(log: Sequence[Break], beside: Sequence[str] = ()) -> str:
+    """`keepalive/breaks`: one line each, newest last. beside: what else is known of each, "" for nothing."""
+    said = beside or [""] * len(log)
+    lines = [f"{line(one)}{more and f'; {more}'}" for one, more in zip(log, said, strict=True)] or [
+        "vswitchd has not ended since this daemon watches"
+    ]
     return "".join(f"{one_line(text)}\n" for text in (ENABLED, *lines))
 
 
@@ -27,8 +30,11 @@ def line(one: Break) -> str:
     return f"{stamp(one.ended)}  {one.kind}  pid {one.pid_old} -> {new}  {'; '.join(parts)}"
 
 
-def document(one: Break) -> dict[str, Any]:
-    """One break. Times: `…_ms` durations, else epoch ms; None: it has not come, or cannot be known."""
+def document(one: Break, vms: Sequence[tuple[str, Moment | None]] = ()) -> dict[str, Any]:
+    """One break. Times: `…_ms` durations, else epoch ms; None: it has not come, or cannot be known.
+
+    vms: the ports whose peers were connected before it, and when they were again.
+    """
     known, lasted, silent = not one.unknown, breaks.data_plane(one), breaks.control_plane(one)
     return {
         "pid_old": one.pid_old,
@@ -52,6 +58,7 @@ def document(one: Break) -> dict[str, Any]:
         "first_port_up": _wall(breaks.first_port(one)),
         "ports": [{"name": port, "back": _wall(back)} for port, back in one.ports],
         "ports_missing": list(breaks.missing(one)),
+        "vms": [{"name": port, "back": _wall(back)} for port, back in vms],
     }
 
 

@@ -25,7 +25,7 @@ _ANYWHERE = re.compile(
 class Flows(NamedTuple):
     """What the flows of a bridge do with its ports."""
 
-    count: int
+    total: int
     outputs: frozenset[int] = frozenset()  # ports that they send to by number …
     anywhere: bool = False  # … or by what may be any port
     inputs: frozenset[int] = frozenset()  # ports from which the first table takes packets by number …

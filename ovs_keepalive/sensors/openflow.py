@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.formats.trace import Rule, flow_count, packets
+from ovs_keepalive.sensors.bridge_flows import VERSIONS
 
 DEADLINE = 5.0  # seconds for one answer
 COOKIE = 0x6F76736B  # "ovsk": of the flows that are ours
@@ -55,7 +56,14 @@ class Flows:
     def _ask(self, *words: str) -> str:
         """words: options, then the command; behind it comes the bridge."""
         at = next(number for number, word in enumerate(words) if not word.startswith("--")) + 1
-        argv = ["ovs-ofctl", f"--timeout={DEADLINE:.0f}", *words[:at], self._target, *words[at:]]
+        argv = [
+            "ovs-ofctl",
+            f"--protocols={VERSIONS}",
+            f"--timeout={DEADLINE:.0f}",
+            *words[:at],
+            self._target,
+            *words[at:],
+        ]
         try:
             done = subprocess.run(
                 argv, capture_output=True, text=True, errors="replace", check=False, timeout=2 * DEADLINE

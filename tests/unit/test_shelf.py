@@ -119,7 +119,7 @@ def test_a_memory_of_a_disabled_daemon_is_of_no_process(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     ("was", "new", "why"),
     [
-        (b'"version":1', b'"version":2', "version 2 of the document, this daemon reads 1"),
+        (b'"version":2', b'"version":3', "version 3 of the document, this daemon reads 1 and 2"),
         (b'"boot":"', b'"boot":"other-', "of another boot"),
         (b"x.pid", b"y.pid", "it is of the daemon of"),
         (b"pmd-c00", b"pmd-c01", "damaged"),
