@@ -6,10 +6,13 @@ both; in under two minutes.
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,7 @@ from tests.wire import Wire, wire
 RATE = 200  # packets a second
 PORTS = ("vm-in", "vm-out")
 PATIENCE = 10.0  # seconds for packets to come back; the kernel has a port of a client try once a second
+AUDITED = 40.0  # seconds for the daemon to tell of both ports
 NOTHING = "    no packet came through"
 
 
@@ -40,35 +44,55 @@ def main() -> int:
 
 
 def _play(sandbox: VhostSandbox, ends: Wire) -> int:
-    _tell("A private Open vSwitch with DPDK, and its bridge br0. Two ports of the legacy kind, dpdkvhostuser:")
+    _tell("A private Open vSwitch with DPDK, its bridge br0, and ovs-keepalive. Two ports of the legacy kind:")
+    sandbox.settings(enable_keepalive=True)
+    sandbox.start_daemon()
     for port in PORTS:
         _verb(sandbox, "add", "br0", port, "--server", "--vm-user", "root")
     vm = _power_on(sandbox, ends, server=False)
     _flows(ends, "A VM is connected to both as their client; what comes in by vm-in leaves by vm-out:")
+    _told(sandbox, "UP")
     _tell("\nNow vswitchd crashes (SIGKILL) and is started again.")
     sandbox.restart_vswitchd()
-    for port in PORTS:
-        _tell(f"    {port}: {sandbox.interface(port)['error'] or 'no error'}")
-    _tell("Its own sockets are in its way. They are removed, and it is asked to try again.")
-    for port in PORTS:
-        (sandbox.dir / port).unlink(missing_ok=True)
-    sandbox.vsctl("set", "Open_vSwitch", ".", "external_ids:try=again")
-    _never(ends, f"The ports are there again ({_states(sandbox)}). The VM runs on, and its packets:")
+    cures = _told(sandbox, "STALE-BIND")
+    _tell("The cures are tried:")
+    for cure in cures:
+        subprocess.run(["sh", "-c", cure], env=sandbox.env, check=True)
+    _told(sandbox, "STRANDED")
+    _never(ends, "The VM runs on, and its packets:")
     vm.check()
-    _tell("    The VM is the client, and does not come back by itself: it is STRANDED until it is restarted.")
     vm.stop()
     _tell("\nThe ports are migrated to dpdkvhostuserclient, of which the VM is the server:")
     for port in PORTS:
         _verb(sandbox, "migrate", port, "--vm-user", "root")
     vm = _power_on(sandbox, ends, server=True)
     _flows(ends, "The VM is started again, by its new definition:")
+    _told(sandbox, "UP")
     _tell("\nvswitchd crashes once more (SIGKILL) and is started again. Nobody touches anything else.")
     crash = time.time()
     sandbox.restart_vswitchd()
-    _flows(ends, f"The ports: {_states(sandbox)}.")
+    _flows(ends, "The VM runs on:")
+    _tell(f"    The first came {ends.gap(crash - 1).seconds:.1f} s after the last one before the crash.")
+    _told(sandbox, "UP")
     vm.check()
-    _tell(f"    Packets came through again {ends.gap(crash - 1).seconds:.1f} s after the last one before the crash.")
     return 0
+
+
+def _told(sandbox: VhostSandbox, state: str) -> list[str]:
+    """Wait until the daemon says so of both ports, and say what it says; the cures."""
+
+    def ports() -> list[dict[str, Any]]:
+        answer = json.loads(sandbox.appctl("ports/audit", "--json", target="ovs-keepalive"))
+        found = [port for port in answer["ports"] if port["name"] in PORTS and port["state"] == state]
+        return found if len(found) == len(PORTS) else []
+
+    cures = []
+    for port in wait(ports, f"both ports {state}", AUDITED):
+        _tell(f"    audit: {port['name']} {state}: {port['why']}")
+        for finding in (finding for finding in port["findings"] if finding["kind"] == state):
+            cures.append(str(finding["cure"]))
+            _tell(f"           {finding['consequence']}\n           cure: {finding['cure']}")
+    return cures
 
 
 def _power_on(sandbox: VhostSandbox, ends: Wire, *, server: bool) -> Vm:
@@ -86,11 +110,6 @@ def _verb(sandbox: VhostSandbox, *words: str) -> None:
     if called.status:
         raise SandboxError(called.complained.strip())
     _tell(f"    {next(line for line in called.said.splitlines() if line.startswith(('added', 'migrated')))}")
-
-
-def _states(sandbox: VhostSandbox) -> str:
-    wait(lambda: all(sandbox.status(port) for port in PORTS), "vswitchd tells the status of both ports")
-    return ", ".join(f"{port} {sandbox.status(port)['status']}" for port in PORTS)
 
 
 def _flows(ends: Wire, line: str) -> None:
