@@ -176,6 +176,7 @@ class SwitchDb:
             for row in self._rows("Open_vSwitch"):
                 row.increment("next_cfg")
             under_way = ovs.db.idl.Transaction.INCOMPLETE
+            transaction.commit()  # now it is sent; before that the IDL takes nothing in
             self.wait(lambda: transaction.commit() != under_way, PATIENCE, f"no answer to the change: {UNSURE}")
         finally:
             transaction.abort()  # does nothing to one that is done
