@@ -19,6 +19,7 @@ from tests.dpdk import BINARY, DpdkSandbox, hugepages
 
 UNPACK = Path(__file__).parent / "matrix" / "dpdk"
 PAGES = 288  # huge pages of 2 MiB: 256 MiB for vswitchd, 128 MiB for each of two VMs, and some to spare
+DRIVERS = ("bus_vdev", "net_virtio", "net_af_packet", "mempool_ring")  # of DPDK
 VM_MEMORY = 128  # MiB
 ATTACH = 15.0  # seconds for a VM to start and its devices to be negotiated
 
@@ -29,7 +30,7 @@ class Parts(NamedTuple):
     testpmd: Path
     vswitchd: Path
     environment: Mapping[str, str]  # in which they find their libraries
-    mempool: Path  # the driver of DPDK's buffers
+    drivers: tuple[Path, ...]  # of the VMs' devices, and last of DPDK's buffers
 
 
 def parts() -> Parts:
@@ -39,11 +40,14 @@ def parts() -> Parts:
         cannot(done.stderr.strip().rpartition("\n")[2] or f"{UNPACK.name}: exit status {done.returncode}")
     root = Path(done.stdout.strip())
     [libraries] = root.glob("usr/lib/*-linux-gnu")
-    drivers = [*libraries.glob("dpdk/pmds-*/librte_mempool_ring.so"), *libraries.glob("librte_mempool_ring.so.*")]
-    if not drivers:
-        cannot(f"{libraries}: DPDK's mempool_ring is not there: remove {root} and try again")
+    searched = ":".join(map(str, [libraries, *root.glob("lib/*-linux-gnu")]))
+    drivers = [next(libraries.glob(f"dpdk/pmds-*/librte_{name}.so.*"), None) for name in DRIVERS]
+    if None in drivers:
+        cannot(f"{libraries}: not all of {', '.join(DRIVERS)} are there: remove {root} and try again")
     vswitchd = BINARY if BINARY.exists() else root / str(BINARY).removeprefix("/")
-    return Parts(root / "usr/bin/dpdk-testpmd", vswitchd, {"LD_LIBRARY_PATH": str(libraries)}, drivers[0])
+    return Parts(
+        root / "usr/bin/dpdk-testpmd", vswitchd, {"LD_LIBRARY_PATH": searched}, tuple(map(Path, filter(None, drivers)))
+    )
 
 
 class VhostSandbox(DpdkSandbox):
@@ -54,7 +58,7 @@ class VhostSandbox(DpdkSandbox):
         super().__init__()
         self.found = found
         self._fail_mode = fail_mode
-        self._plugins = ["-d", str(found.mempool)]
+        self._plugins = ["-d", str(found.drivers[-1])]
         self.vms: list[Vm] = []
 
     def _ports(self) -> list[str]:
@@ -106,6 +110,7 @@ class VhostSandbox(DpdkSandbox):
         """Wait until OVSDB says so of a port."""
 
         def said() -> bool:
+            self.children.check(*(vm.name for vm in self.vms if vm.name in self.children))
             row = self.interface(port)
             return bool(row and self.status(port).get("status") == status and link in (None, row["link_state"]))
 
@@ -131,7 +136,7 @@ class Vm:
     def __init__(self, sandbox: VhostSandbox, devices: Sequence[Device]) -> None:
         self._sandbox = sandbox
         self._devices = devices
-        self._name = f"vm{len(sandbox.vms)}"
+        self.name = f"vm{len(sandbox.vms)}"
 
     def start(self) -> Vm:
         """Power on. As QEMU does it removes a stale file where it is to listen."""
@@ -147,28 +152,29 @@ class Vm:
         argv = [
             str(self._sandbox.found.testpmd),
             *f"--lcores 0@0,1@0 -m {VM_MEMORY} --no-pci --no-telemetry --in-memory --single-file-segments".split(),
-            f"--file-prefix={self._sandbox.dir.name}-{self._name}",
+            *(word for driver in self._sandbox.found.drivers for word in ("-d", str(driver))),
+            f"--file-prefix={self._sandbox.dir.name}-{self.name}",
             *vdevs,
             "--",
             *["--nb-cores=1", "--total-num-mbufs=4096", "--auto-start", "--forward-mode=io", "--stats-period=60"],
             f"--port-topology={'paired' if wired else 'loop'}",
         ]
-        self._sandbox.children.start(self._name, argv, {**os.environ, **self._sandbox.found.environment})
+        self._sandbox.children.start(self.name, argv, {**os.environ, **self._sandbox.found.environment})
         return self
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """Power off: at once, as when QEMU is killed."""
-        if self._name in self._sandbox.children:
+        if self.name in self._sandbox.children:
             with suppress(ProcessLookupError):
-                self._sandbox.children.kill(self._name, number)
+                self._sandbox.children.kill(self.name, number)
 
     def signal(self, number: int) -> None:
         """SIGSTOP freezes all of it, SIGCONT lets it go on."""
-        self._sandbox.children.kill(self._name, number)
+        self._sandbox.children.kill(self.name, number)
 
     def check(self) -> None:
         """Raise if it has ended."""
-        self._sandbox.children.check(self._name)
+        self._sandbox.children.check(self.name)
 
 
 @contextmanager
