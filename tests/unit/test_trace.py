@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way of a packet, read from what a real vswitchd and ovs-ofctl answered (tests/golden)."""
+"""The way of a packet: what its actions send where; real answers are in tests/real/test_port_verbs.py."""
 
 from __future__ import annotations
 
