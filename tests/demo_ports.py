@@ -7,7 +7,6 @@ both; in under two minutes.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -54,10 +53,12 @@ def _play(sandbox: VhostSandbox, ends: Wire) -> int:
     _told(sandbox, "UP")
     _tell("\nNow vswitchd crashes (SIGKILL) and is started again.")
     sandbox.restart_vswitchd()
-    cures = _told(sandbox, "STALE-BIND")
-    _tell("The cures are tried:")
-    for cure in cures:
-        subprocess.run(["sh", "-c", cure.partition("; for good")[0]], env=sandbox.env, check=True)
+    _told(sandbox, "STALE-BIND")
+    _tell("The files are removed, and vswitchd is started once more:")
+    # Not by a poke: after a failed bind this vswitchd has closed a descriptor too many, and may wait in accept for ever.
+    for port in PORTS:
+        (sandbox.dir / port).unlink()
+    sandbox.restart_vswitchd()
     _told(sandbox, "STRANDED")
     _never(ends, "The VM runs on, and its packets:")
     vm.check()
@@ -78,21 +79,18 @@ def _play(sandbox: VhostSandbox, ends: Wire) -> int:
     return 0
 
 
-def _told(sandbox: VhostSandbox, state: str) -> list[str]:
-    """Wait until the daemon says so of both ports, and say what it says; the cures."""
+def _told(sandbox: VhostSandbox, state: str) -> None:
+    """Wait until the daemon says so of both ports, and say what it says."""
 
     def ports() -> list[dict[str, Any]]:
         answer = json.loads(sandbox.appctl("ports/audit", "--json", target="ovs-keepalive"))
         found = [port for port in answer["ports"] if port["name"] in PORTS and port["state"] == state]
         return found if len(found) == len(PORTS) else []
 
-    cures = []
     for port in wait(ports, f"both ports {state}", AUDITED):
         _tell(f"    audit: {port['name']} {state}: {port['why']}")
         for finding in (finding for finding in port["findings"] if finding["kind"] == state):
-            cures.append(str(finding["cure"]))
             _tell(f"           {finding['consequence']}\n           cure: {finding['cure']}")
-    return cures
 
 
 def _power_on(sandbox: VhostSandbox, ends: Wire, *, server: bool) -> Vm:

@@ -183,7 +183,7 @@ def test_peers_that_connect_and_never_speak(watched: Watched) -> None:
 
 
 def test_a_crash_leaves_a_server_port_stale_and_then_its_vm_stranded_and_a_client_port_well(watched: Watched) -> None:
-    """Its cure is the one that the audit tells; the port comes back then, the VM does not."""
+    """The port comes back when the file is gone, the VM does not."""
     sandbox, old, new = watched.sandbox, watched.server("old1"), watched.client("vm1")
     vms = [sandbox.vm(Device(old, server=False)), sandbox.vm(Device(new))]
     for port in ("old1", "vm1"):
@@ -193,10 +193,8 @@ def test_a_crash_leaves_a_server_port_stale_and_then_its_vm_stranded_and_a_clien
         "old1", "STALE-BIND", "vswitchd is killed (SIGKILL) and started again; a server port's VM is connected"
     )
     old.unlink()
-    sandbox.vsctl("set", "Open_vSwitch", ".", "external_ids:try=again")
-    watched.is_told(
-        "old1", "STRANDED", "then the stale file is removed and vswitchd makes its socket again; the VM runs on"
-    )
+    sandbox.restart_vswitchd()  # a poke alone may hang it: after a failed bind it has closed a descriptor too many
+    watched.is_told("old1", "STRANDED", "then the stale file is removed and vswitchd started again; the VM runs on")
     wait(lambda: watched.port("vm1").get("state") == "UP", "vm1 UP again", PATIENCE)
     for vm in vms:
         vm.check()
