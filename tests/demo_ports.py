@@ -55,7 +55,7 @@ def _play(sandbox: VhostSandbox, ends: Wire) -> int:
     sandbox.restart_vswitchd()
     _told(sandbox, "STALE-BIND")
     _tell("The files are removed, and vswitchd is started once more:")
-    # Not by a poke: after a failed bind this vswitchd has closed a descriptor too many, and may wait in accept for ever.
+    # Not by a poke: after a failed bind vswitchd has closed a descriptor too many, and may wait in accept for ever.
     for port in PORTS:
         (sandbox.dir / port).unlink()
     sandbox.restart_vswitchd()
