@@ -152,6 +152,15 @@ def ask_daemon(method: str, *arguments: str) -> Any:
 def _ports(options: argparse.Namespace) -> int:
     config = load(options.config)
     remote = _remote(options.ovsdb, config)
+    if options.action == "audit":
+        return _ports_audit(options, config, remote)
+    from ovs_keepalive import port_verbs
+
+    given = config.vswitchd_pidfile
+    return port_verbs.run(options, remote, Path(given) if given else None, sys.stdout)
+
+
+def _ports_audit(options: argparse.Namespace, config: Config, remote: str) -> int:
     from ovs_keepalive import port_audit, survey_child
 
     def daemon() -> Any:
@@ -271,10 +280,10 @@ def _remote(given: str | None, config: Config) -> str:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "incident": _incident,
+    "ports": _ports,
     "upgrade": _upgrade,
     "run": _run,
     "show": _show,
-    "ports": _ports,
     "schema": _schema,
     "collectd": _collectd,
     "upgrade-watch": _upgrade_watch,

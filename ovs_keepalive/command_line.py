@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovs_keepalive import __version__
+from ovs_keepalive import __version__, port_options
 
 WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
 LONGEST_RESTART = 3600  # seconds
@@ -51,13 +51,7 @@ def command_line() -> argparse.ArgumentParser:
     schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
     schema.add_argument("action", choices=("status", "apply", "revert"), help="compare, add or take away")
 
-    ports = verbs.add_parser("ports", help="vhost-user ports, and every other one",
-                             description="Exit status of audit: 0 if it finds nothing, else 1.")  # fmt: skip
-    actions = ports.add_subparsers(required=True, dest="action", metavar="ACTION", parser_class=_Parser,
-                                   help="audit [--json]: what is wrong with them, why, and the cure")  # fmt: skip
-    audit = actions.add_parser("audit", parents=[database], help="what is wrong with them, why, and the cure")
-    audit.add_argument("--json", action="store_true", help="every fact as JSON")
-
+    port_options.add(verbs, database)
     _add_incident(verbs, common)
 
     verbs.add_parser(
