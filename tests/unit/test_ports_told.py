@@ -74,7 +74,7 @@ def test_an_audit_tells_of_each_finding_what_was_seen_what_follows_and_what_to_d
     assert "vhu0 (br0, dpdkvhostuser): STALE-BIND since" in text
     assert "\n    seen : /run/vm/vhu0 is there, nobody listens on it" in text
     assert "\n    so   : the port does not exist until the file is gone" in text
-    assert "\n    do   : rm -- /run/vm/vhu0 && ovs-vsctl set Interface vhu0 external_ids" in text
+    assert "\n    do   : rm -- /run/vm/vhu0 && ovs-keepalive upgrade-watch -- ovs-ctl restart" in text
     assert "vhc0" not in text
     assert "without a past" not in text
 
