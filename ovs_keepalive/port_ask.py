@@ -46,7 +46,7 @@ class Vswitchd:
         process = self._process()
         try:
             return places.process_user(process.id.pid)._replace(source="vswitchd")
-        except (OSError, KeyError, ValueError, IndexError) as error:
+        except (OSError, ValueError) as error:
             raise Refused(f"vswitchd, process {process.id.pid}: cannot be looked at: {error}", 3) from error
 
     def _process(self) -> Process:

@@ -23,8 +23,9 @@ from ovs_keepalive.formats import survey as wire
 from ovs_keepalive.formats.survey import Order
 from ovs_keepalive.port_rows import PortRows
 from ovs_keepalive.publishers import tls
+from ovs_keepalive.sensors import places
 from ovs_keepalive.sensors.bridge_flows import BridgeFlows
-from ovs_keepalive.sensors.ports import Around, PortSensor, vm_user
+from ovs_keepalive.sensors.ports import Around, PortSensor
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 
 PAUSE = 1.0  # seconds between two looks, at least, whatever changes
@@ -81,15 +82,18 @@ class Surveyor:
         }
         directory = self._rundir / self.rows.other_config.get("vhost-sock-dir", "")
         around = Around(at.mono, pid, str(directory), self.rows.statistics() if rows else "", flows)
-        user, vm = vm_user()
+        try:
+            user = places.libvirt_user()
+        except places.NoUser:  # libvirt was told of one that there is not: it tells that itself
+            user = None
         return Survey(
             at=at,
             run=os.getpid(),
             process=self._process,
             began=_began(self._process),
             vswitchd=self._sensor.credentials(pid),
-            vm_user=user,
-            vm=vm,
+            vm_user=user.name if user is not None else "",
+            vm=user.credentials if user is not None else None,
             ports=self._sensor.look(rows, around),
             blind=tuple(blind),
             told=self.rows.listens,

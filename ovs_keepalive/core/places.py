@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, Credentials, may
+
 SEARCH, WRITE = 0o1, 0o2  # of one class of a mode
 STICKY = 0o1000
-ROOT = 0
 USUAL = "/var/lib/vhost_sockets"  # where Red Hat's and OpenStack's tools have VMs' sockets
 
 
@@ -29,8 +30,7 @@ class Account(NamedTuple):
     """As whom a process runs."""
 
     name: str
-    uid: int
-    groups: frozenset[int]
+    credentials: Credentials
     source: str  # where the name comes from: "--vm-user"
 
 
@@ -105,7 +105,10 @@ def _way(place: Place, account: Account) -> str:
 def _foreign(place: Place, parent: Entry, vm: Account) -> str:
     """A socket of somebody else's: the VM could not put its own in its place, or should not."""
     socket = place.itself
-    if socket is None or vm.uid in (ROOT, socket.uid) or (parent.uid == vm.uid and not parent.mode & STICKY):
+    who = vm.credentials
+    if socket is None or who.capabilities & CAP_DAC_OVERRIDE or who.uid == socket.uid:
+        return ""
+    if parent.uid == who.uid and not parent.mode & STICKY:
         return ""
     return (
         f"--path {place.path}: {_whose(socket)}, not {vm.name}'s ({vm.source}):"
@@ -114,14 +117,7 @@ def _foreign(place: Place, parent: Entry, vm: Account) -> str:
 
 
 def _may(entry: Entry, account: Account, right: int) -> bool:
-    """As the kernel decides: the first class that fits counts, and no other."""
-    if account.uid == ROOT or entry.has_list:
-        return True
-    if account.uid == entry.uid:
-        return bool(entry.mode >> 6 & right)
-    if entry.gid in account.groups:
-        return bool(entry.mode >> 3 & right)
-    return bool(entry.mode & right)
+    return entry.has_list or may(account.credentials, entry.uid, entry.gid, entry.mode, right)
 
 
 def _whose(entry: Entry) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, Credentials
+from ovs_keepalive.core.access import Credentials, may
 from ovs_keepalive.core.model import NEVER, State
 from ovs_keepalive.core.port_states import Case, is_connected
 from ovs_keepalive.core.ports import LONGEST_PATH, Beside, Counters, Finding, Peers, PortState, Reach, Socket
@@ -64,14 +64,6 @@ def _path(case: Case) -> Iterator[Finding]:
 
 
 # --- permission --------------------------------------------------------------------------------
-
-
-def may(who: Credentials, uid: int, gid: int, mode: int, wanted: int) -> bool:
-    """Whether the modes let it, as the kernel decides: the first class that fits counts. wanted: bits of 0 to 7."""
-    if who.capabilities & CAP_DAC_OVERRIDE:
-        return True
-    shift = 6 if who.uid == uid else 3 if gid in who.groups else 0
-    return (mode >> shift) & wanted == wanted
 
 
 def barrier(who: Credentials, socket: Socket, making: bool) -> str:

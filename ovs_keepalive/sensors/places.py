@@ -9,7 +9,9 @@ import re
 import stat
 from pathlib import Path
 
-from ovs_keepalive.core.places import ROOT, Account, Entry, Kind, Place
+from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, ROOT, Credentials
+from ovs_keepalive.core.places import Account, Entry, Kind, Place
+from ovs_keepalive.formats.procfs import parse_credentials
 
 QEMU_CONF = Path("/etc/libvirt/qemu.conf")
 USUAL = ("libvirt-qemu", "qemu")  # as whom Debian's and Red Hat's libvirt run VMs if nothing is set
@@ -46,11 +48,13 @@ def look(path: str) -> Place:
 
 
 def vm_user(name: str | None, conf: Path = QEMU_CONF) -> Account:
-    """As whom VMs run: the user of that name, else what libvirt was told, else its usual user, else root.
+    """As whom VMs run: the user of that name, else libvirt's, else root. Raises NoUser."""
+    found = _account(name, "--vm-user") if name else libvirt_user(conf)
+    return found or Account("root", ROOT, "nobody else was found: name one with --vm-user")
 
-    Raises NoUser."""
-    if name:
-        return _account(name, "--vm-user")
+
+def libvirt_user(conf: Path = QEMU_CONF) -> Account | None:
+    """As whom libvirt runs VMs: what it was told, else its usual user; None: neither is known. Raises NoUser."""
     try:
         told = dict(_SETTING.findall(conf.read_text(errors="replace")))
     except OSError:  # no libvirt, or not ours to read
@@ -62,17 +66,13 @@ def vm_user(name: str | None, conf: Path = QEMU_CONF) -> Account:
             return _account(usual, "libvirt's user")
         except NoUser:
             continue
-    return Account("root", ROOT, frozenset({ROOT}), "nobody else was found: name one with --vm-user")
+    return None
 
 
 def process_user(pid: int, proc: Path = Path("/proc")) -> Account:
-    """As whom a process runs; one that passes the modes of files by a capability counts as root. Raises OSError."""
-    text = (proc / str(pid) / "status").read_text(errors="replace")
-    words = {line.partition(":")[0]: line.partition(":")[2].split() for line in text.splitlines()}
-    uid, capabilities = int(words["Uid"][1]), int(words["CapEff"][0], 16)
-    groups = frozenset({int(words["Gid"][1]), *map(int, words.get("Groups", ()))})
-    passes = bool(capabilities & 1 << 1)  # CAP_DAC_OVERRIDE of linux/capability.h
-    return Account(_name(uid), ROOT if passes else uid, groups, f"pid {pid}")
+    """As whom a process runs. Raises OSError, ValueError."""
+    credentials = parse_credentials((proc / str(pid) / "status").read_text(errors="replace"))
+    return Account(_name(credentials.uid), credentials, f"pid {pid}")
 
 
 def is_directory(path: str) -> bool:
@@ -95,8 +95,9 @@ def _account(name: str, source: str) -> Account:
         found = pwd.getpwuid(int(number)) if number.isdecimal() else pwd.getpwnam(name)
     except (KeyError, OverflowError, ValueError):
         raise NoUser(f"{source} {name[:60]}: no such user on this host: name the one that VMs run as") from None
-    groups = frozenset(os.getgrouplist(found.pw_name, found.pw_gid))
-    return Account(found.pw_name, found.pw_uid, groups, source)
+    groups = frozenset({found.pw_gid, *os.getgrouplist(found.pw_name, found.pw_gid)})
+    passes = CAP_DAC_OVERRIDE if found.pw_uid == ROOT.uid else 0
+    return Account(found.pw_name, Credentials(found.pw_uid, groups, passes), source)
 
 
 def _name(uid: int) -> str:

@@ -8,14 +8,13 @@ have bound its socket in another one. Nothing is connected to: a VM takes one co
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, Credentials
+from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.ports import Counters, Peers, Place, PortFacts, Reach, Socket
 from ovs_keepalive.formats import mounts, net_unix, procfs
 from ovs_keepalive.formats.flows import Flows
@@ -25,10 +24,7 @@ from ovs_keepalive.formats.net_unix import Use
 NAMESPACES = 256  # of the network, that are looked into at most
 PROCESSES = 20_000  # that are asked for theirs at most
 ACCESS_LIST = "system.posix_acl_access"
-QEMU_CONF = Path("/etc/libvirt/qemu.conf")
-USUAL = ("libvirt-qemu", "qemu")  # users of VMs where libvirt was told no other
 _QUEUES = re.compile(r"[0-9]{1,5}")
-_USER = re.compile(r'^\s*user\s*=\s*"\+?([^"]+)"', re.MULTILINE)
 
 KINDS = {
     stat.S_IFSOCK: "socket",
@@ -216,22 +212,6 @@ class PortSensor:
 
     def _table(self, pid: int, names: frozenset[str]) -> dict[str, Use]:
         return net_unix.parse(_read(f"{self._proc}/{pid}/net/unix"), names)
-
-
-def vm_user(conf: Path = QEMU_CONF) -> tuple[str, Credentials | None]:
-    """The user that VMs run as, by name and as numbers: what libvirt was told, else its usual one; "": none known."""
-    try:
-        told = _USER.search(conf.read_text(errors="replace"))
-    except OSError:  # no libvirt, or its configuration is not ours to read
-        told = None
-    for name in (told[1],) if told is not None else USUAL:
-        try:
-            entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-        except (KeyError, OverflowError, ValueError):
-            continue
-        groups = frozenset({entry.pw_gid, *os.getgrouplist(entry.pw_name, entry.pw_gid)})
-        return entry.pw_name, Credentials(entry.pw_uid, groups, 0 if entry.pw_uid else CAP_DAC_OVERRIDE)
-    return "", None
 
 
 def _facts(row: Row, around: Around) -> PortFacts:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core import places
+from ovs_keepalive.core import access, places
+from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.places import Account, Entry, Kind, Place, objection_to_client, objection_to_server
 from ovs_keepalive.sensors import places as files
 
-ROOT = Account("root", 0, frozenset({0}), "vswitchd")
-VM = Account("vm", 64055, frozenset({64055, 108}), "--vm-user")
+ROOT = Account("root", access.ROOT, "vswitchd")
+VM = Account("vm", Credentials(64055, frozenset({64055, 108}), 0), "--vm-user")
 
 
 def entry(path: str, mode: int, uid: int = 0, gid: int = 0) -> Entry:
@@ -27,10 +28,16 @@ def place(*directories: Entry, kind: Kind = Kind.ABSENT, itself: Entry | None = 
 
 WELL = [
     place(entry("/vms", 0o777)),
-    place(entry("/vms", 0o700, uid=VM.uid)),
+    place(entry("/vms", 0o700, uid=VM.credentials.uid)),
     place(entry("/vms", 0o770, gid=108)),
-    place(entry("/vms", 0o755, uid=VM.uid), kind=Kind.SOCKET, itself=entry("/vms/a.sock", 0o755, uid=VM.uid)),
-    place(entry("/vms", 0o755, uid=VM.uid), kind=Kind.SOCKET, itself=entry("/vms/a.sock", 0o755)),  # it may rm it
+    place(
+        entry("/vms", 0o755, uid=VM.credentials.uid),
+        kind=Kind.SOCKET,
+        itself=entry("/vms/a.sock", 0o755, uid=VM.credentials.uid),
+    ),
+    place(
+        entry("/vms", 0o755, uid=VM.credentials.uid), kind=Kind.SOCKET, itself=entry("/vms/a.sock", 0o755)
+    ),  # it may rm it
     place(Entry("/vms", 0, 0, 0o700, has_list=True)),
 ]
 ILL = {
@@ -63,8 +70,8 @@ def test_the_group_counts_before_everybody_else() -> None:
 
 
 def test_a_vswitchd_that_is_not_root_has_to_get_there_too() -> None:
-    there = place(entry("/vms", 0o700, uid=VM.uid))
-    said = objection_to_client(there, VM, Account("openvswitch", 992, frozenset({992}), "vswitchd"))
+    there = place(entry("/vms", 0o700, uid=VM.credentials.uid))
+    said = objection_to_client(there, VM, Account("openvswitch", Credentials(992, frozenset({992}), 0), "vswitchd"))
     assert "openvswitch (vswitchd) cannot pass" in said
 
 
@@ -126,14 +133,16 @@ def test_the_user_is_the_one_that_was_named_then_libvirts_then_root(
 ) -> None:
     conf = tmp_path / "qemu.conf"
     conf.write_text('#user = "root"\nuser = "nobody"\ngroup = "kvm"\n')
-    assert files.vm_user("daemon", conf)[:2] == ("daemon", 1)
+    named = files.vm_user("daemon", conf)
+    assert (named.name, named.credentials.uid) == ("daemon", 1)
     told = files.vm_user(None, conf)
     assert (told.name, told.source) == ("nobody", str(conf))
     conf.write_text('user = "+0"\n')
-    assert files.vm_user(None, conf).uid == 0
+    assert files.vm_user(None, conf).credentials == access.ROOT
     monkeypatch.setattr(files, "USUAL", ("no-such-user-of-libvirt",))
+    assert files.libvirt_user(tmp_path / "absent") is None
     alone = files.vm_user(None, tmp_path / "absent")
-    assert alone.uid == 0
+    assert alone.credentials == access.ROOT
     assert "--vm-user" in alone.source
 
 
@@ -145,5 +154,5 @@ def test_a_user_that_is_none_is_told(name: str) -> None:
 
 def test_a_process_runs_as_somebody() -> None:
     account = files.process_user(os.getpid())
-    assert account.uid in (os.geteuid(), 0)
-    assert os.getegid() in account.groups
+    assert account.credentials.uid == os.geteuid()
+    assert os.getegid() in account.credentials.groups

@@ -17,7 +17,6 @@ import pytest
 from ovs_keepalive import survey_child
 from ovs_keepalive.beat import moment
 from ovs_keepalive.children import wait
-from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.model import Transition
 from ovs_keepalive.core.ports import Counters, Peers, PortState, Reach, Socket
 from ovs_keepalive.formats import flows, mounts, net_unix
@@ -25,7 +24,7 @@ from ovs_keepalive.formats import survey as wire
 from ovs_keepalive.formats.flows import Flows
 from ovs_keepalive.formats.survey import Order
 from ovs_keepalive.ports import PortWatch
-from ovs_keepalive.sensors.ports import Around, PortSensor, Row, vm_user
+from ovs_keepalive.sensors.ports import Around, PortSensor, Row
 from ovs_keepalive.survey_child import SurveyChild
 from tests.looks import SETTINGS, running, snapshot
 from tests.port_looks import FIRST, client, server, survey
@@ -113,17 +112,6 @@ def test_without_vswitchd_nobody_is_said_to_listen(tmp_path: Path) -> None:
     assert facts.peers == "vswitchd does not run"
     assert facts.counters == "no answer"
     assert PortSensor().credentials(None) == "vswitchd does not run"
-
-
-def test_the_user_of_vms_is_what_libvirt_was_told(tmp_path: Path) -> None:
-    conf = tmp_path / "qemu.conf"
-    conf.write_text('#user = "nobody"\n  user = "+0"\n')
-    name, numbers = vm_user(conf)
-    assert name == "root"
-    assert isinstance(numbers, Credentials)
-    assert numbers.uid == 0
-    conf.write_text('user = "no such user here"\n')
-    assert vm_user(conf) == ("", None)
 
 
 # --- text --------------------------------------------------------------------------------------
