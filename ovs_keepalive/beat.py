@@ -65,6 +65,7 @@ class Beat:
     _off: frozenset[int]  # threads (tids) that rang because they left their CPU, not looked at since
     _called: float  # when to look at them; infinite while there are none
     _posted: float
+    _effective: float  # the interval in force, seconds
     _period: float  # seconds between two looks
     _grace: float  # seconds after which an answer is overdue: an idle main thread takes a third of a millisecond
     _told: tuple[object, ...]  # what the last snapshot said, as far as a change of it is news
@@ -88,8 +89,7 @@ class Beat:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
-        self._effective = settings.interval
-        self._pace(pace.period_of(settings.interval))
+        self._stretch(0.0)
         self._process: ProcessId | None = None
         self._questions: Questions | None = None
         self._tally = Tally()
@@ -226,8 +226,7 @@ class Beat:
     def _hear(self, now: float, tids: frozenset[int]) -> None:
         """Threads left their CPU: looked at now, as everything else is, their silence begins now if it is one."""
         if off := frozenset(tid for tid in tids if self._threads.is_off(tid)):
-            cost = self._questions.cost if self._questions is not None else 0.0
-            rest = max(self._grace, cost / self._settings.max_main_share)
+            rest = max(self._grace, self._cost / self._settings.max_main_share)
             self._off |= off
             self._called = min(self._called, max(now, self._last_look + rest))
 
@@ -245,8 +244,7 @@ class Beat:
         self._breaks = breaks.follow(self._breaks, looks, self._register, settings, self._period)
         owed = self._questions is not None and self._questions.busy  # then the answer is what is waited for
         if not owed and breaks.is_urgent(self._breaks, self._register.vswitchd, settings, now):
-            cost = self._questions.cost if self._questions is not None else 0.0
-            self._next_tick = min(self._next_tick, now.mono + max(breaks.FINE, cost / settings.max_main_share))
+            self._next_tick = min(self._next_tick, now.mono + max(breaks.FINE, self._cost / settings.max_main_share))
 
     def _is_due(self, now: float, overdue: bool) -> bool:
         if now >= self._next_tick:
@@ -348,10 +346,13 @@ class Beat:
             self._turn_to(NotSeen(now, "not looked for yet"))
             self._who.close()
             self._begin(now)
-        cost = self._questions.cost if self._questions is not None else 0.0
-        self._effective = settings.interval
-        self._stretch(cost)
+        self._stretch(self._cost)
         self._next_tick = min(self._next_tick, now.mono + self._period)
+
+    @property
+    def _cost(self) -> float:
+        """Seconds of vswitchd's main thread that a look takes, at most; 0.0 while that is not known."""
+        return self._questions.cost if self._questions is not None else 0.0
 
     def _stretch(self, cost: float) -> None:
         """Look less often where that would cost the main thread more than its share, or take a nap for a stall."""
@@ -359,11 +360,8 @@ class Beat:
         allowed = min(cost / settings.max_main_share, LONGEST)
         least = max(settings.interval, pace.NAPS * settings.nap)
         self._effective = max(least, allowed * LOOKS if allowed < LONGEST else least)
-        self._pace(max(pace.period_of(self._effective), allowed))
-
-    def _pace(self, period: float) -> None:
-        self._period = period
-        self._grace = max(SHORTEST, period / 20)
+        self._period = max(pace.period_of(self._effective), allowed)
+        self._grace = max(SHORTEST, self._period / 20)
 
     # --- post ----------------------------------------------------------------------------------
 
@@ -387,7 +385,7 @@ class Beat:
                 history=register.history,
                 others=self._others,
                 blind=self._blind,
-                look_cost=self._questions.cost if self._questions is not None else 0.0,
+                look_cost=self._cost,
                 blind_seconds=self._blind_seconds,
                 latest=self._latest,
                 looks=self._looks,

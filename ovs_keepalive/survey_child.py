@@ -21,13 +21,13 @@ from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats import survey as wire
 from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.formats.survey import Ask, Order
+from ovs_keepalive.process import stand_back
 
 log = ovs.vlog.Vlog("survey")
 
 SILENCE = 20.0  # seconds beyond the time it was given after which it is killed
 FIRST_REST = 1.0  # seconds until a new one is started, after the first failure …
 LONGEST_REST = 60.0  # … and at most: twice as long each time
-NICE = 19
 _PART = 1 << 16
 
 
@@ -108,9 +108,7 @@ class SurveyChild:
             os.set_blocking(process.stdin.fileno(), False)
             os.set_blocking(process.stdout.fileno(), False)
         try:
-            if os.sched_getscheduler(0) != os.SCHED_OTHER:  # SCHED_RR of the unit is for the beat alone
-                os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+            stand_back(process.pid)
         except OSError as error:
             log.warn(f"the survey runs with the daemon's own priority: {error.strerror}")
         self._say(process, wire.line(self._order), now)
