@@ -219,6 +219,7 @@ class Daemon:
             max_main_share=config.max_main_share / 100,
             restart_deadline=config.restart_deadline,
             hung_after=config.hung_after,
+            # A successor beats before its main loop has turned once: it asks the session itself.
             nap=live.longest_nap(self._session.map("other_config") or self._other_config or {}),
             plan=self.restarts.plan,
             flow_restored=self.restarts.flow_restored,

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-NICE = 19
 MEANINGLESS = (signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)  # by default they kill
+NICE = 19  # of a child that nothing waits for
 
 
 def raise_descriptor_limit() -> None:

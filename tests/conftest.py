@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NoReturn
@@ -19,6 +20,12 @@ def cannot(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI's machine has to be able to do this: {reason}")
     pytest.skip(reason)
+
+
+def free_port() -> int:
+    """A TCP port of this host's loopback that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

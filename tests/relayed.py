@@ -24,6 +24,7 @@ import psutil
 
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests import realtime
+from tests.conftest import free_port
 from tests.json_shapes import documented, wrong
 from tests.lab import Background, Ticker
 from tests.subscriber import Subscriber
@@ -77,10 +78,10 @@ class Both(NamedTuple):
 class Relayed:
     """The daemon, whoever it is by now. It ends with the block."""
 
-    def __init__(self, sandbox: Sandbox, port: int, directory: Path, prepare: float = 30.0) -> None:
+    def __init__(self, sandbox: Sandbox, directory: Path, prepare: float = 30.0) -> None:
         """prepare: seconds that a successor may take to be ready."""
         self.sandbox = sandbox
-        self.port = port
+        self.port = free_port()
         self.costs: list[Both] = []  # of each upgrade
         self.given_up = 0  # upgrades, for a successor that was late
         self.breaks = directory / "break"
@@ -146,8 +147,7 @@ class Relayed:
         """
         for _ in range(TRIES):
             before, began = self.pid, time.monotonic()
-            successor = self.begin()
-            wait(lambda: self.told.startswith("failed") or self.pid == successor, "the successor's pidfile", 30)  # noqa: B023
+            successor = self._tried()
             if done := TOLD.match(self.told):
                 break
             assert TOO_LATE in self.told, self.told
@@ -157,6 +157,12 @@ class Relayed:
         wait(lambda: not _runs(before), "the end of the old daemon", 5)
         self.costs.append(Both(time.monotonic() - began, cpu.user + cpu.system, memory))
         return float(done[1])
+
+    def _tried(self) -> int:
+        """The pid of a successor that has taken over, or was given up."""
+        successor = self.begin()
+        wait(lambda: self.told.startswith("failed") or self.pid == successor, "the successor's pidfile", 30)
+        return successor
 
     def fails(self, how: str) -> str:
         """Upgrade it with a successor that is broken in that way; what the daemon says of it."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 SHORTEST_MS, LONGEST_MS = 10, 3_600_000
 DEFAULT_MS = 1000
-NAPS = ("pmd-sleep-max", "pmd-maxsleep")  # OVS 3.2 and later, and before
+NAP_KEYS = ("pmd-sleep-max", "pmd-maxsleep")  # OVS 3.2 and later, and before
 LONGEST_NAP_US = 10_000  # OVS takes no more
 
 
@@ -49,7 +49,7 @@ def longest_nap(other_config: Mapping[str, str]) -> float:
 
     pmd-sleep-max may name cores of their own: "50,8:0,9:100" (vswitchd/vswitch.xml).
     """
-    text = next((other_config[key] for key in NAPS if key in other_config), "")
+    text = next((other_config[key] for key in NAP_KEYS if key in other_config), "")
     naps = [part.rpartition(":")[2].strip()[:6] for part in text.split(",")]
     us = max((int(nap) for nap in naps if nap.isascii() and nap.isdigit()), default=0)
     return min(us, LONGEST_NAP_US) / 1e6

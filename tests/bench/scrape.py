@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from ovs_keepalive.formats import listen
 from ovs_keepalive.publishers.http import WebServer
 from ovs_keepalive.publishers.prometheus import Exposition
 from tests.bench.meters import percent, quartiles, switch, table
+from tests.conftest import free_port
 from tests.lab import node, own_blind
 from tests.looks import pmd, snapshot
 from tests.switch import TestedSandbox
@@ -186,8 +186,7 @@ def _late(work: Callable[[], object]) -> list[float]:
 
 
 def _daemon(pmds: int, warm_up: float) -> Scraped:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     with TestedSandbox(pmds=pmds) as sandbox:
         sandbox.settings(enable_keepalive=True, keepalive_interval=1000)
         sandbox.start_daemon(config={"web-listen": address})

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -40,11 +39,9 @@ def show(intervals: Sequence[int], upgrades: int) -> None:
 
 
 def _run(interval: int, upgrades: int) -> tuple[Run, list[Both]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as directory, TestedSandbox() as sandbox:
         sandbox.settings(enable_keepalive=True, keepalive_interval=interval)
-        with Relayed(sandbox, port, Path(directory)) as relayed:
+        with Relayed(sandbox, Path(directory)) as relayed:
             return upgraded(relayed, upgrades), relayed.costs
 
 

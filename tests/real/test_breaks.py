@@ -113,8 +113,7 @@ def restarted(sandbox: Sandbox, traffic: Traffic | Wire, how: Restart) -> Judged
     before = len([at for at, _ in traffic.packets(begin - 0.5) if at < begin + 0.5]) / (traffic.rate * EVEN)
     one = judged(how.__name__.removeprefix("by_"), told, traffic.gap(begin), before)
     print(one)
-    if isinstance(traffic, Traffic):  # with hugepages a crash may be told as orderly: docs/upgrades.md
-        assert one.kind == KINDS[how]
+    assert one.kind == KINDS[how]
     assert one.is_inside, f"{one}\n{told}"
     return one
 

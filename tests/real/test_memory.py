@@ -62,6 +62,8 @@ def test_of_another_vswitchd_nothing_is_known(sandbox: Sandbox) -> None:
     sandbox.start_vswitchd()
     sandbox.wait_for_pmds()
     sandbox.start_daemon()
+    # The column may name them already: their names can be those of before.
+    wait(lambda: asked(sandbox, "keepalive/status")["enabled"], "the settings read", 15)
     wait(lambda: set(sandbox.column()) == set(sandbox.pmds()), "the PMDs of now in the column", 15)
     assert not [one for one in asked(sandbox, "keepalive/history") if one["who"] == "daemon"]
     [line] = [line for line in (sandbox.dir / "ovs-keepalive.log").read_text().splitlines() if "not gone by" in line]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import time
 from collections.abc import Iterator
 
@@ -13,7 +12,7 @@ import pytest
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from tests.around import Watched
 from tests.browser import Browser, missing
-from tests.conftest import cannot
+from tests.conftest import cannot, free_port
 from tests.faults.inject import held
 from tests.switch import add_port
 
@@ -34,8 +33,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def address() -> str:
     """A port of this host that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def shown(browser: Browser, word: str, seconds: float = 10.0) -> float:

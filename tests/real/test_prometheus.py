@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -21,7 +20,7 @@ import yaml
 
 from ovs_keepalive.children import Children, wait
 from ovs_keepalive.sandbox import Sandbox
-from tests.conftest import cannot
+from tests.conftest import cannot, free_port
 from tests.lab import stopped
 from tests.numbered import Traffic
 
@@ -44,12 +43,6 @@ def promtool(*args: str | Path, given: str = "") -> None:
         [tool("promtool"), *args], input=given, capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Prometheus:

@@ -23,6 +23,7 @@ import pytest
 from ovs_keepalive.formats.schema import Found
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.sandbox import Sandbox, wait
+from tests.conftest import free_port
 from tests.neutron import NeutronLike
 
 pytestmark = pytest.mark.real
@@ -262,12 +263,6 @@ def test_an_old_client_goes_deaf_at_apply(sandbox: Sandbox) -> None:
 
 
 # --- remotes of all kinds --------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_tcp(sandbox: Sandbox) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +22,8 @@ CALM = 0.05  # seconds: half an interval
 @pytest.fixture
 def relayed(sandbox: Sandbox, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Relayed]:
     """A daemon that watches at 100 ms. Parameter: seconds that its successors have to be ready in."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     sandbox.settings(enable_keepalive=True, keepalive_interval=100)
-    with Relayed(sandbox, port, tmp_path, getattr(request, "param", 30.0)) as daemon:
+    with Relayed(sandbox, tmp_path, getattr(request, "param", 30.0)) as daemon:
         yield daemon
 
 

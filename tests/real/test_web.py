@@ -16,16 +16,11 @@ import pytest
 from ovs_keepalive.publishers.board import REFRESH
 from ovs_keepalive.publishers.http import AGAIN, CONNECTIONS, PATIENCE, VIEWERS
 from ovs_keepalive.sandbox import Sandbox, wait
+from tests.conftest import free_port
 from tests.lab import node, stopped, undisturbed
 from tests.subscriber import Subscriber
 
 pytestmark = pytest.mark.real
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture
