@@ -169,8 +169,12 @@ class PortSensor:
         except OSError as error:
             return dict.fromkeys(sockets, f"{error.filename}: {error.strerror}")
         uses = {path: _use(path, own) for path in sockets}
+        # The server's end of a connection is of its client's namespace (unix_stream_connect() of Linux): the end of a
+        # VM that came to a server port is not in vswitchd's table, its listener is.
         lonely = {
-            path for path, use in uses.items() if use == Use() and getattr(sockets[path], "kind", "socket") == "socket"
+            path
+            for path, use in uses.items()
+            if not use.connected and getattr(sockets[path], "kind", "socket") == "socket"
         }
         others, unseen = (
             self._elsewhere(pid, frozenset(path.rpartition("/")[2] for path in lonely)) if lonely else ([], "")

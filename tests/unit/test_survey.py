@@ -62,6 +62,21 @@ def test_a_socket_is_seen_with_its_directories_and_who_listens(tmp_path: Path) -
         assert looked(path).peers == Peers(1, 1, 1), "nobody has accepted it, and it is there"
 
 
+def test_a_peer_in_another_network_namespace_is_seen(tmp_path: Path) -> None:
+    """Linux gives the server's end of a connection to the namespace of the client, as of a VM that libvirt confined."""
+    path = tmp_path / "old1"
+    script = f"import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); sys.stdin.read()"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        argv = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", script]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE) as peer:
+            accepted, _ = listening.accept()
+            with accepted:
+                assert looked(path).peers == Peers(1, 1, 1)
+            peer.terminate()
+
+
 def test_what_lies_at_a_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").touch()
