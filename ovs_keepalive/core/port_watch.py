@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ovs_keepalive.core import port_findings, port_states
-from ovs_keepalive.core.model import NEVER, ProcessId, Snapshot, Transition
+from ovs_keepalive.core.model import NEVER, Moment, ProcessId, Snapshot, Transition
 from ovs_keepalive.core.port_findings import Polled
 from ovs_keepalive.core.port_states import Case
 from ovs_keepalive.core.ports import (
@@ -21,6 +21,7 @@ from ovs_keepalive.core.ports import (
     Ports,
     PortsMemory,
     PortState,
+    Return,
     Returned,
     Survey,
 )
@@ -168,7 +169,7 @@ def _may_tell(memory: PortMemory, polled: Polling | None) -> bool:
 def _begun(was: PortsMemory, survey: Survey) -> tuple[Returned, ...]:
     if survey.process is None or was.process is None or survey.process == was.process:
         return was.returns
-    there = tuple((memory.name, None) for memory in was.ports if memory.here)
+    there = tuple(Return(memory.name) for memory in was.ports if memory.here)
     if not there:
         return was.returns
     return (*was.returns, Returned(was.process.pid, survey.process.pid, there))[-RETURNS_KEPT:]
@@ -177,6 +178,18 @@ def _begun(was: PortsMemory, survey: Survey) -> tuple[Returned, ...]:
 def _went_on(one: Returned, memories: list[PortMemory], survey: Survey) -> Returned:
     if survey.process is None or survey.process.pid != one.pid_new:
         return one
-    back = {memory.name for memory in memories if memory.here and memory.process == survey.process}
-    ports = tuple((name, at or (survey.at if name in back else None)) for name, at in one.ports)
+    there = {memory.name for memory in memories if memory.here and memory.process == survey.process}
+    facts = {facts.name: facts for facts in survey.ports if facts.name in there}
+    ports = tuple(_came(port, facts[port.name], survey.at) if port.name in facts else port for port in one.ports)
     return one if ports == one.ports else one._replace(ports=ports)
+
+
+def _came(port: Return, facts: PortFacts, at: Moment) -> Return:
+    """What this look adds."""
+    # For some seconds its row has what the vswitchd before counted: more than at an earlier look of this one is proof.
+    port = port._replace(connected=port.connected or at, link=port.link or (at if facts.link == "up" else None))
+    if port.packets is not None or not isinstance(facts.counters, Counters):
+        return port
+    counted = facts.counters.rx + facts.counters.tx
+    went = port.counted is not None and counted > port.counted
+    return port._replace(packets=at if went else None, counted=None if went else counted)

@@ -163,12 +163,22 @@ class PortMemory(NamedTuple):
     unpolled: float = 0.0  # monotonic; since when no PMD was seen to poll it; 0.0: one was
 
 
+class Return(NamedTuple):
+    """How a vhost-user port came back after a restart of vswitchd: the looks that first saw it. None: none has."""
+
+    name: str
+    connected: Moment | None = None
+    link: Moment | None = None  # up
+    packets: Moment | None = None  # more of them than at the look before …
+    counted: int | None = None  # … which counted so many of this vswitchd
+
+
 class Returned(NamedTuple):
-    """What a restart of vswitchd did to the vhost-user ports that were connected: who came back, and when."""
+    """What a restart of vswitchd did to the vhost-user ports that were connected."""
 
     pid_old: int
     pid_new: int
-    ports: tuple[tuple[str, Moment | None], ...]
+    ports: tuple[Return, ...]
 
 
 class PortsMemory(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ovs_keepalive.core import breaks, vswitchd
 from ovs_keepalive.core.model import Break, Moment, Plan, Snapshot
+from ovs_keepalive.core.ports import Return
 from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.formats.tables import ENABLED, stamp, utc
 
@@ -30,10 +31,10 @@ def line(one: Break) -> str:
     return f"{stamp(one.ended)}  {one.kind}  pid {one.pid_old} -> {new}  {'; '.join(parts)}"
 
 
-def document(one: Break, vms: Sequence[tuple[str, Moment | None]] = ()) -> dict[str, Any]:
+def document(one: Break, vms: Sequence[Return] = ()) -> dict[str, Any]:
     """One break. Times: `…_ms` durations, else epoch ms; None: it has not come, or cannot be known.
 
-    vms: the ports whose peers were connected before it, and when they were again.
+    vms: the ports whose peers were connected before it, and how they came back.
     """
     known, lasted, silent = not one.unknown, breaks.data_plane(one), breaks.control_plane(one)
     return {
@@ -58,7 +59,10 @@ def document(one: Break, vms: Sequence[tuple[str, Moment | None]] = ()) -> dict[
         "first_port_up": _wall(breaks.first_port(one)),
         "ports": [{"name": port, "back": _wall(back)} for port, back in one.ports],
         "ports_missing": list(breaks.missing(one)),
-        "vms": [{"name": port, "back": _wall(back)} for port, back in vms],
+        "vms": [
+            {"name": vm.name, "back": _wall(vm.connected), "link": _wall(vm.link), "packets": _wall(vm.packets)}
+            for vm in vms
+        ],
     }
 
 

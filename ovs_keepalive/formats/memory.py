@@ -96,5 +96,5 @@ def _moments(memory: Memory) -> Iterator[Moment]:
         yield from (moment for moment in port if isinstance(moment, Moment))
         yield from port.flaps
     for returned in memory.ports.returns:
-        yield from (back for _, back in returned.ports if back is not None)
+        yield from (moment for port in returned.ports for moment in port if isinstance(moment, Moment))
     yield from (moment for moment in (memory.plan and memory.plan.at, memory.flow_restored) if moment is not None)

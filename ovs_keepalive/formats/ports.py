@@ -109,7 +109,7 @@ def back(record: Returned | None) -> str:
     """The same in words; "" for nothing."""
     if record is None:
         return ""
-    missing = [short(name) for name, at in record.ports if at is None]
+    missing = [short(port.name) for port in record.ports if port.connected is None]
     if not missing:
         return f"all {len(record.ports)} VMs that were connected are again"
     more = [f"{len(missing) - NAMED} more"] if len(missing) > NAMED else []

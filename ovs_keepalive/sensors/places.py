@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, ROOT, Credentials
 from ovs_keepalive.core.places import Account, Entry, Kind, Place
+from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.formats.procfs import parse_credentials
 
 QEMU_CONF = Path("/etc/libvirt/qemu.conf")
@@ -94,7 +95,9 @@ def _account(name: str, source: str) -> Account:
         number = name.removeprefix("+")
         found = pwd.getpwuid(int(number)) if number.isdecimal() else pwd.getpwnam(name)
     except (KeyError, OverflowError, ValueError):
-        raise NoUser(f"{source} {name[:60]}: no such user on this host: name the one that VMs run as") from None
+        raise NoUser(
+            f"{source} {short(one_line(name), 60)}: no such user on this host: name the one that VMs run as"
+        ) from None
     groups = frozenset({found.pw_gid, *os.getgrouplist(found.pw_name, found.pw_gid)})
     passes = CAP_DAC_OVERRIDE if found.pw_uid == ROOT.uid else 0
     return Account(found.pw_name, Credentials(found.pw_uid, groups, passes), source)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ovs_keepalive.core import port_states
@@ -124,10 +126,31 @@ def test_a_restart_tells_which_vms_came_back() -> None:
     watched.look(server(**AWAY, peers=Peers(1, 1, 0)), client(), after=6.0)
     [returned] = watched.memory.returns
     assert (returned.pid_old, returned.pid_new) == (FIRST.pid, SECOND.pid)
-    assert {name: moment is not None for name, moment in returned.ports} == {"vhu0": False, "vhc0": True}
+    assert {port.name: port.connected is not None for port in returned.ports} == {"vhu0": False, "vhc0": True}
     watched.look(server(), client())
     [returned] = watched.memory.returns
-    assert all(moment is not None for _, moment in returned.ports)
+    assert all(port.connected is not None for port in returned.ports)
+
+
+def test_a_restart_tells_of_each_vm_when_its_link_was_back_and_when_packets_went() -> None:
+    """What the row of the vswitchd before had counted is no packet of this one."""
+    watched = Watched()
+
+    def returned(**fields: Any) -> list[bool]:
+        watched.look(client(**fields), after=20.0)
+        [port] = watched.memory.returns[0].ports
+        return [moment is not None for moment in (port.connected, port.link, port.packets)]
+
+    watched.look(client())
+    watched.restart()
+    assert returned(link="down", counters=Counters(0.0, 1000, 1000, 0)) == [True, False, False]
+    assert returned(counters=Counters(0.0, 3, 4, 0)) == [True, True, False]
+    assert returned(counters="not told") == [True, True, False]
+    assert returned(counters=Counters(0.0, 3, 4, 0)) == [True, True, False]
+    assert returned(counters=Counters(0.0, 3, 5, 0)) == [True, True, True]
+    first = watched.memory.returns
+    assert returned(link="down", counters=Counters(0.0, 0, 0, 0)) == [True, True, True]
+    assert watched.memory.returns == first
 
 
 def test_three_times_away_within_five_minutes_is_flapping_however_short() -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ovs_keepalive.core.model import Moment
-from ovs_keepalive.core.ports import Counters, Peers, Ports, PortsMemory, Reach, Returned
+from ovs_keepalive.core.ports import Counters, Peers, Ports, PortsMemory, Reach, Return, Returned
 from ovs_keepalive.formats import breaks, column, document, memory, plain, tables
 from ovs_keepalive.formats import ports as form
 from ovs_keepalive.formats import survey as wire
@@ -155,12 +155,17 @@ def test_a_stalled_pmd_is_shown_with_the_ports_that_it_strands() -> None:
 
 def test_a_break_tells_which_vms_did_not_come_back() -> None:
     one = broke(pid_old=700, pid_new=800)
-    back = Returned(700, 800, (("vhu0", None), ("vhc0", at(1001.0))))
+    back = Returned(700, 800, (Return("vhu0"), Return("vhc0", at(1001.0), at(1002.0), at(1003.0))))
     ports = Ports(returns=(back,))
     assert "not connected again, of 2 VMs: vhu0" in breaks.listing([one], [form.back(form.returned(ports, one))])
     assert document.with_vms(one, ports)["vms"] == [
-        {"name": "vhu0", "back": None},
-        {"name": "vhc0", "back": at(1001.0).wall_ms},
+        {"name": "vhu0", "back": None, "link": None, "packets": None},
+        {
+            "name": "vhc0",
+            "back": at(1001.0).wall_ms,
+            "link": at(1002.0).wall_ms,
+            "packets": at(1003.0).wall_ms,
+        },
     ]
     assert document.with_vms(broke(pid_old=1), ports)["vms"] == []
     assert form.back(back._replace(ports=back.ports[1:])) == "all 1 VMs that were connected are again"
