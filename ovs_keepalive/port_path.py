@@ -14,7 +14,7 @@ from ovs_keepalive.core.port_plan import Bridge, Iface, Switch, shown
 from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.trace import Rule, Trace, datapath_numbers, parse_trace
 from ovs_keepalive.port_ask import Refused, Vswitchd
-from ovs_keepalive.sensors.openflow import Flows, NoFlows
+from ovs_keepalive.sensors.openflow import NoFlows, Ofctl
 
 # To everybody, from an address that no VM has: what a switch does with it depends on flows, not on what it learned.
 BROADCAST = "dl_src=02:00:00:00:00:01,dl_dst=ff:ff:ff:ff:ff:ff"
@@ -89,7 +89,7 @@ def _count(rule: Rule, switch: Switch, vswitchd: Vswitchd) -> str:
     if switch.bridge(rule.bridge) is None:
         return "unknown: its bridge is not in the database"
     try:
-        count = Flows(vswitchd.rundir, rule.bridge).packets(rule)
+        count = Ofctl(vswitchd.rundir, rule.bridge).packets(rule)
     except NoFlows as error:
         return f"unknown: {error}"
     return "unknown: it is not among the flows of ovs-ofctl dump-flows" if count is None else str(count)

@@ -26,7 +26,7 @@ from ovs_keepalive.port_ask import Refused, Vswitchd
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.publishers.switch_db import NotDone, SwitchDb
 from ovs_keepalive.sensors import places as files
-from ovs_keepalive.sensors.openflow import COOKIE, NORMAL, Flows, NoFlows
+from ovs_keepalive.sensors.openflow import COOKIE, NORMAL, NoFlows, Ofctl
 
 POLLED = 5.0  # seconds for a PMD to take a new port over
 TAKEN_BACK = 5.0  # seconds for vswitchd to see what is taken back
@@ -117,9 +117,9 @@ class _Room:
         """Lines to copy."""
         print(f"\n{title}\n{lines(text)}", file=self._out)
 
-    def flows(self, bridge: str) -> Flows:
+    def flows(self, bridge: str) -> Ofctl:
         """Those of a bridge."""
-        return Flows(self.vswitchd.rundir, bridge)
+        return Ofctl(self.vswitchd.rundir, bridge)
 
 
 # --- add ------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def _make(room: _Room, wish: Wish, keep: bool) -> Iface:
     return iface
 
 
-def _taken_back(room: _Room, name: str, flows: Flows | None) -> str:
+def _taken_back(room: _Room, name: str, flows: Ofctl | None) -> str:
     """Leave nothing of it; what came of that, in words."""
     left = []
     try:
@@ -233,7 +233,7 @@ def _cores(vswitchd: Vswitchd, name: str) -> list[int]:
     return sorted({pmd.core for pmd in pmds for rxq in pmd.rxqs if rxq.port == name})
 
 
-def _verify_flow(room: _Room, wish: Wish, flows: Flows, ofport: int) -> None:
+def _verify_flow(room: _Room, wish: Wish, flows: Ofctl, ofport: int) -> None:
     """Some flow has to be able to lead to it; on a controller's bridge that is the controller's to see to."""
     ways = flows.leading_to(ofport)
     if ways:
@@ -245,7 +245,7 @@ def _verify_flow(room: _Room, wish: Wish, flows: Flows, ofport: int) -> None:
     room.say(f"warning: no flow of {wish.bridge} outputs to port {ofport} yet")
 
 
-def _check_default_flow(flows: Flows, bridge: str) -> None:
+def _check_default_flow(flows: Ofctl, bridge: str) -> None:
     try:
         default = flows.default()
     except NoFlows as error:

@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flows of a bridge, by a child `ovs-ofctl`: python-ovs speaks no OpenFlow.
+"""The flows of bridges as the survey looks at them: seldom, and only where they are few.
 
-First they are counted, which costs vswitchd's main thread next to nothing; only if they are few are they read.
+First they are counted, which costs vswitchd's main thread next to nothing.
 """
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from ovs_keepalive.formats import flows
 from ovs_keepalive.formats.flows import Flows
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.sensors.openflow import NoFlows, Ofctl
 
 MOST = 2000  # flows that are read; some 3 us of the main thread each
 PAUSE = 30.0  # seconds between two looks at one bridge
 AT_ONCE = 8  # bridges in one look
 DEADLINE = 3.0  # seconds for one answer
-VERSIONS = ",".join(f"OpenFlow1{minor}" for minor in range(6))  # a bridge need not speak the usual one
 
 
 class BridgeFlows:
@@ -30,7 +27,7 @@ class BridgeFlows:
         self._asked: dict[str, float] = {}  # monotonic
 
     def look(self, bridges: Collection[str], now: float) -> dict[str, Flows | str]:
-        """The flows of these bridges. now: monotonic seconds."""
+        """The flows of these bridges, or why they are not known. now: monotonic seconds."""
         for gone in self._known.keys() - set(bridges):
             del self._known[gone], self._asked[gone]
         due = sorted((self._asked.get(bridge, 0.0), bridge) for bridge in bridges)
@@ -43,29 +40,14 @@ class BridgeFlows:
         """Look at all anew: they are another process's."""
         self._known, self._asked = {}, {}
 
-    def _flows(self, bridge: str) -> Flows | str:
+    def _flows(self, name: str) -> Flows | str:
+        bridge = Ofctl(self._rundir, name, DEADLINE)
         try:
-            count = flows.count(self._ask("dump-tables", bridge))
+            count = bridge.count()
             if count is None:
-                return f"ovs-ofctl dump-tables {bridge}: its answer says nothing of flows"
+                return f"ovs-ofctl dump-tables {name}: its answer says nothing of flows"
             if count > MOST:
-                return f"bridge {bridge} has more than {MOST} flows: they are not read"
-            return flows.parse(self._ask("dump-flows", bridge))
-        except OSError as error:
-            return f"ovs-ofctl: {error.strerror or error}"
-        except subprocess.TimeoutExpired:
-            return f"ovs-ofctl: no answer for bridge {bridge} within {DEADLINE:g} s"
-
-    def _ask(self, command: str, bridge: str) -> str:
-        """Raises OSError, also with what ovs-ofctl complains of."""
-        options = [f"--timeout={DEADLINE:.0f}", f"--protocols={VERSIONS}"]
-        if command == "dump-flows":
-            options += ["--no-names", "--no-stats"]
-        argv = ["ovs-ofctl", *options, command, f"unix:{self._rundir}/{bridge}.mgmt"]
-        done = subprocess.run(
-            argv, capture_output=True, check=False, timeout=2 * DEADLINE, stdin=subprocess.DEVNULL
-        )  # fmt: skip
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-            raise OSError(0, short(one_line(said[-1]), 200))
-        return done.stdout.decode(errors="replace")
+                return f"bridge {name} has more than {MOST} flows: they are not read"
+            return bridge.flows()
+        except NoFlows as error:
+            return str(error)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from ovs_keepalive.formats import flows
+from ovs_keepalive.formats.flows import Flows
 from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.formats.trace import Rule, flow_count, packets
-from ovs_keepalive.sensors.bridge_flows import VERSIONS
 
 DEADLINE = 5.0  # seconds for one answer
+VERSIONS = ",".join(f"OpenFlow1{minor}" for minor in range(6))  # a bridge need not speak the usual one
 COOKIE = 0x6F76736B  # "ovsk": of the flows that are ours
 NORMAL = "priority=0,actions=NORMAL"
 EVERYWHERE = ("NORMAL", "FLOOD", "ALL")  # actions that may lead to any port
@@ -23,11 +25,21 @@ class NoFlows(Exception):
     """ovs-ofctl did not do it: one line why."""
 
 
-class Flows:
-    """Of one bridge, by the socket that vswitchd has for it in its run directory."""
+class Ofctl:
+    """What it says of one bridge, by the socket that vswitchd has for it in its run directory."""
 
-    def __init__(self, rundir: Path, bridge: str) -> None:
-        self._target = f"unix:{rundir}/{bridge}.mgmt"
+    def __init__(self, rundir: Path, name: str, deadline: float = DEADLINE) -> None:
+        """deadline: seconds for one answer."""
+        self._target = f"unix:{rundir}/{name}.mgmt"
+        self._deadline = deadline
+
+    def count(self) -> int | None:
+        """The number of flows, of all tables; None of an answer that says nothing of them. Raises NoFlows."""
+        return flows.count(self._ask("dump-tables"))
+
+    def flows(self) -> Flows:
+        """What all flows do with the ports. Raises NoFlows."""
+        return flows.parse(self._ask("--no-names", "--no-stats", "dump-flows"))
 
     def leading_to(self, ofport: int) -> tuple[str, ...]:
         """The actions by which some flow may lead to that port. Raises NoFlows."""
@@ -56,23 +68,17 @@ class Flows:
     def _ask(self, *words: str) -> str:
         """words: options, then the command; behind it comes the bridge."""
         at = next(number for number, word in enumerate(words) if not word.startswith("--")) + 1
-        argv = [
-            "ovs-ofctl",
-            f"--protocols={VERSIONS}",
-            f"--timeout={DEADLINE:.0f}",
-            *words[:at],
-            self._target,
-            *words[at:],
-        ]
+        options = [f"--protocols={VERSIONS}", f"--timeout={self._deadline:.0f}"]
+        argv = ["ovs-ofctl", *options, *words[:at], self._target, *words[at:]]
         try:
             done = subprocess.run(
-                argv, capture_output=True, text=True, errors="replace", check=False, timeout=2 * DEADLINE
+                argv, capture_output=True, check=False, timeout=2 * self._deadline, stdin=subprocess.DEVNULL
             )
         except (OSError, ValueError) as error:
             raise NoFlows(f"ovs-ofctl: {error}: is openvswitch-switch installed?") from error
         except subprocess.TimeoutExpired as error:
-            raise NoFlows(f"ovs-ofctl: {self._target}: no answer within {2 * DEADLINE:g} s") from error
+            raise NoFlows(f"ovs-ofctl: {self._target}: no answer within {2 * self._deadline:g} s") from error
         if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
             raise NoFlows(short(one_line(said[-1]), 200))
-        return done.stdout
+        return done.stdout.decode(errors="replace")
