@@ -8,27 +8,27 @@ from typing import Any
 from ovs_keepalive.core import port_watch
 from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.model import Moment, ProcessId
+from ovs_keepalive.core.places import Entry, Kind, Place
 from ovs_keepalive.core.port_watch import Polling, Told
 from ovs_keepalive.core.ports import (
     Beside,
     Counters,
     Peers,
-    Place,
     Port,
     PortFacts,
     Ports,
     PortsMemory,
     Reach,
-    Socket,
     Survey,
 )
 
 WALL_MS = 1_700_000_000_000
 FIRST, SECOND = ProcessId(700, 1000), ProcessId(800, 9000)
 ROOT = Credentials(0, frozenset({0}), 0xFFFF)
-PLACES = (Place("/", 0o755, 0, 0), Place("/run", 0o755, 0, 0), Place("/run/vm", 0o755, 0, 0))
-THERE = Socket("socket", "", 0o755, 0, 0, PLACES)
-ABSENT = Socket("", "No such file or directory", places=PLACES)
+PATH = "/run/vm/vhc0.sock"
+WAY = (Entry("/", 0, 0, 0o755), Entry("/run", 0, 0, 0o755), Entry("/run/vm", 0, 0, 0o755))
+THERE = Place(PATH, WAY, Kind.SOCKET, Entry(PATH, 0, 0, 0o755))
+ABSENT = Place(PATH, WAY, Kind.ABSENT)
 POLLED = (("pmd-c01/id:8", "ALIVE", 0),)
 
 
@@ -46,7 +46,7 @@ def client(**fields: Any) -> PortFacts:
         error="",
         mode="client",
         peer="connected",
-        path="/run/vm/vhc0.sock",
+        path=PATH,
         queues=1,
         drops=0,
         counters=Counters(1000.0, 10, 20, 0),

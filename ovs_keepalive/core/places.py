@@ -23,7 +23,9 @@ class Kind(StrEnum):
     SOCKET = "a socket"
     DIRECTORY = "a directory"
     LINK = "a symbolic link"
-    OTHER = "no socket"
+    FILE = "a file"
+    PIPE = "a pipe"
+    DEVICE = "a device"
 
 
 class Account(NamedTuple):
@@ -52,7 +54,7 @@ class Place(NamedTuple):
     kind: Kind
     itself: Entry | None = None  # none while it is absent
     read_only: bool = False  # the file system
-    problem: str = ""  # why the way ends: "/a/b: No such file or directory"
+    problem: str = ""  # why the way ends, or nothing can lie there: "/a/b: No such file or directory"
 
 
 def objection_to_client(place: Place, vm: Account, vswitchd: Account) -> str:
@@ -64,9 +66,9 @@ def objection_to_client(place: Place, vm: Account, vswitchd: Account) -> str:
     if place.read_only:
         return f"--path {place.path}: is on a read-only file system: the VM could not make its socket: choose another"
     parent = place.directories[-1]
-    if not _may(parent, vm, WRITE):
+    if not allows(parent, vm.credentials, WRITE):
         return (
-            f"--path {place.path}: {_whose(parent)}: {vm.name} ({vm.source}) could not make a socket in it:"
+            f"--path {place.path}: {whose(parent)}: {vm.name} ({vm.source}) could not make a socket in it:"
             f" choose a directory of its own, such as by install -d -o {vm.name} {USUAL}"
         )
     return _foreign(place, parent, vm)
@@ -83,7 +85,7 @@ def objection_to_server(place: Place, vm: Account) -> str:
 
 def shut_to(socket: Entry, vm: Account) -> bool:
     """Whether the VM may not connect to a socket: that needs the right to write to it."""
-    return not _may(socket, vm, WRITE)
+    return not allows(socket, vm.credentials, WRITE)
 
 
 def unjudged(place: Place) -> tuple[str, ...]:
@@ -96,9 +98,9 @@ def _way(place: Place, account: Account) -> str:
     if place.problem:
         return f"--path {place.path}: {place.problem}: make the directory first, or choose another path"
     for directory in place.directories:
-        if not _may(directory, account, SEARCH):
+        if not allows(directory, account.credentials, SEARCH):
             who = f"{account.name} ({account.source})"
-            return f"--path {place.path}: {_whose(directory)}: {who} cannot pass: chmod o+x {directory.path}"
+            return f"--path {place.path}: {whose(directory)}: {who} cannot pass: chmod o+x {directory.path}"
     return ""
 
 
@@ -111,14 +113,16 @@ def _foreign(place: Place, parent: Entry, vm: Account) -> str:
     if parent.uid == who.uid and not parent.mode & STICKY:
         return ""
     return (
-        f"--path {place.path}: {_whose(socket)}, not {vm.name}'s ({vm.source}):"
+        f"--path {place.path}: {whose(socket)}, not {vm.name}'s ({vm.source}):"
         f" choose another one, or rm {place.path} if nobody listens there"
     )
 
 
-def _may(entry: Entry, account: Account, right: int) -> bool:
-    return entry.has_list or may(account.credentials, entry.uid, entry.gid, entry.mode, right)
+def allows(entry: Entry, who: Credentials, right: int) -> bool:
+    """Whether its mode does. Of an access control list it does not tell: then nothing is held against anybody."""
+    return entry.has_list or may(who, entry.uid, entry.gid, entry.mode, right)
 
 
-def _whose(entry: Entry) -> str:
+def whose(entry: Entry) -> str:
+    """In words."""
     return f"{entry.path} has mode {entry.mode:04o} and belongs to uid {entry.uid}, gid {entry.gid}"

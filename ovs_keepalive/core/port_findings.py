@@ -6,15 +6,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from ovs_keepalive.core.access import Credentials, may
+from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.model import NEVER, State
+from ovs_keepalive.core.places import SEARCH, WRITE, Kind, Place, allows, whose
 from ovs_keepalive.core.port_states import Case, is_connected
-from ovs_keepalive.core.ports import LONGEST_PATH, Beside, Counters, Finding, Peers, PortState, Reach, Socket
+from ovs_keepalive.core.ports import LONGEST_PATH, Beside, Counters, Finding, Peers, PortState, Reach
 
 STILL = 30.0  # seconds in which packets for a VM are dropped and none is taken
 POLLED = ("dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "dummy-pmd", "afxdp")  # types that only PMD threads serve
 USERSPACE = ("netdev", "dummy")  # types of datapaths that have such threads
-WRITE, ENTER = 2, 1  # permission bits
 
 Polled = tuple[tuple[str, str, int], ...]  # PMD, its state, queue
 
@@ -66,44 +66,48 @@ def _path(case: Case) -> Iterator[Finding]:
 # --- permission --------------------------------------------------------------------------------
 
 
-def barrier(who: Credentials, socket: Socket, making: bool) -> str:
+def barrier(who: Credentials, socket: Place, making: bool) -> str:
     """What keeps it from connecting to the socket, or from making it; "" when nothing is seen to."""
-    for place in socket.places:
-        if not may(who, place.uid, place.gid, place.mode, ENTER):
-            return f"{place.path} is {place.mode:04o}, of {place.uid}:{place.gid}: it cannot be entered"
-    if making:
-        last = socket.places[-1] if socket.places else None
-        if last is not None and not may(who, last.uid, last.gid, last.mode, WRITE):
-            return f"{last.path} is {last.mode:04o}, of {last.uid}:{last.gid}: no socket can be made there"
-        return ""
-    if socket.kind == "socket" and not may(who, socket.uid, socket.gid, socket.mode, WRITE):
-        return f"it is {socket.mode:04o}, of {socket.uid}:{socket.gid}: it cannot be written to"
+    for directory in socket.directories:
+        if not allows(directory, who, SEARCH):
+            return f"{whose(directory)}: it cannot be entered"
+    if making and socket.directories:
+        last = socket.directories[-1]
+        return "" if allows(last, who, WRITE) else f"{whose(last)}: no socket can be made there"
+    if socket.kind is Kind.SOCKET and socket.itself is not None and not allows(socket.itself, who, WRITE):
+        return f"{whose(socket.itself)}: it cannot be written to"
     return ""
 
 
 def _permission(case: Case) -> Iterator[Finding]:
     facts, survey = case.facts, case.survey
-    if not facts.is_vhost or not isinstance(facts.socket, Socket):
+    if not facts.is_vhost or not isinstance(facts.socket, Place):
         return
-    if facts.socket.kind and isinstance(facts.peers, Peers) and not facts.peers.listening:
+    there = facts.socket.kind is not Kind.ABSENT
+    if there and isinstance(facts.peers, Peers) and not facts.peers.listening:
         return  # nobody made this file who could be connected to: its mode says nothing
     if facts.mode == "client" and isinstance(survey.vswitchd, Credentials):
         why = barrier(survey.vswitchd, facts.socket, making=False)
         if why:
             yield _refused(case, f"vswitchd (uid {survey.vswitchd.uid})", why, f"chmod g+w -- {case.path}")
     if survey.vm is not None:
-        making = facts.mode == "client" and not facts.socket.kind
+        making = facts.mode == "client" and not there
         why = barrier(survey.vm, facts.socket, making)
         if (facts.mode == "server" or making) and why:
             at = case.path if facts.mode == "server" else _directory(case)
             give = f"setfacl -m u:{shlex.quote(survey.vm_user)}:rwx -- {at}"
             yield _refused(case, f"a VM of {survey.vm_user} (uid {survey.vm.uid})", why, give)
-    elif facts.mode == "server" and facts.socket.kind == "socket" and not facts.socket.mode & 0o022:
-        socket = facts.socket
-        why = f"it is {socket.mode:04o}, of {socket.uid}:{socket.gid}: only uid {socket.uid} and root can write to it"
+    elif facts.mode == "server" and (why := _only_its_own(facts.socket)):
         yield _refused(
             case, "a VM of any other user", why, f"setfacl -m u:USER:rw -- {case.path} for the user of the VM"
         )
+
+
+def _only_its_own(socket: Place) -> str:
+    itself = socket.itself
+    if socket.kind is not Kind.SOCKET or itself is None or itself.has_list or itself.mode & 0o022:
+        return ""
+    return f"{whose(itself)}: only uid {itself.uid} and root can write to it"
 
 
 def _refused(case: Case, who: str, why: str, cure: str) -> Finding:

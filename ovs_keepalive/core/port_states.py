@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import NEVER, Vswitchd, VswitchdState
-from ovs_keepalive.core.ports import Finding, Peers, PortFacts, PortMemory, PortState, Socket, Survey
+from ovs_keepalive.core.places import Kind, Place
+from ovs_keepalive.core.ports import Finding, Peers, PortFacts, PortMemory, PortState, Survey
 
 SETTLE = 5.0  # seconds after vswitchd's start in which its rows are believed only with a second witness …
 BELIEVE = 15.0  # … and in which a connection is
@@ -118,7 +119,7 @@ def _stale_bind(case: Case) -> str:
     facts = case.facts
     if facts.mode != "server" or not _failed(case) or not isinstance(facts.peers, Peers):
         return ""
-    if _kind(case) != "socket" or facts.peers.bound or facts.peers.listening:
+    if _kind(case) is not Kind.SOCKET or facts.peers.bound or facts.peers.listening:
         return ""
     return f"{facts.path} is there, nobody listens on it, and vswitchd cannot bind it: {_failed(case)}"
 
@@ -150,19 +151,16 @@ def _not_negotiated(case: Case) -> str:
 
 def _absent(case: Case) -> str:
     facts = case.facts
-    if not isinstance(facts.socket, Socket) or facts.socket.kind:
+    if not isinstance(facts.socket, Place) or facts.socket.kind is not Kind.ABSENT:
         return ""
-    places = facts.socket.places
-    missing = places and facts.path.rpartition("/")[0].rstrip("/") != places[-1].path.rstrip("/")
-    deepest = f"; the last directory that is there is {places[-1].path}" if missing else ""
-    return f"{facts.path}: {facts.socket.why}{deepest}"
+    return f"{facts.path}: {facts.socket.problem or 'No such file or directory'}"
 
 
 def _stale_socket(case: Case) -> str:
     facts, kind = case.facts, _kind(case)
-    if kind and kind != "socket":
-        return f"{facts.path} is no socket but a {kind}"
-    if not kind or not isinstance(facts.peers, Peers):
+    if kind not in (None, Kind.ABSENT, Kind.SOCKET):
+        return f"{facts.path} is no socket but {kind}"
+    if kind is not Kind.SOCKET or not isinstance(facts.peers, Peers):
         return ""
     if facts.peers.bound if facts.mode == "server" else facts.peers.listening:
         return ""
@@ -194,8 +192,8 @@ def _plain_up(case: Case) -> str:
     return "link_state=up" if case.facts.link == "up" else ""
 
 
-def _kind(case: Case) -> str:
-    return case.facts.socket.kind if isinstance(case.facts.socket, Socket) else ""
+def _kind(case: Case) -> Kind | None:
+    return case.facts.socket.kind if isinstance(case.facts.socket, Place) else None
 
 
 def recent(memory: PortMemory, now: float) -> tuple[float, ...]:
@@ -230,18 +228,15 @@ def _create(case: Case) -> str:
         bridge = shlex.quote(facts.bridge)
         made = f"ovs-vsctl add-port {bridge} {case.name} -- set Interface {case.name} type={facts.type}"
         return f"ovs-vsctl del-port {bridge} {case.name} && {made}"
-    made = ""
-    if isinstance(facts.socket, Socket):
-        directory = facts.path.rpartition("/")[0] or "/"
-        there = facts.socket.places[-1].path if facts.socket.places else ""
-        made = "" if there.rstrip("/") == directory.rstrip("/") else f"mkdir -p -- {shlex.quote(directory)}; "
+    ends = isinstance(facts.socket, Place) and facts.socket.problem
+    made = f"mkdir -p -- {shlex.quote(facts.path.rpartition('/')[0] or '/')}; " if ends else ""
     return f"{made}start the VM whose vhost-user socket is {case.path}, with server=on (libvirt: mode='server')"
 
 
 def _clear(case: Case) -> str:
     if case.facts.mode == "server":
         return f"rm -- {case.path}; {_create(case)}"
-    remove = "rmdir" if _kind(case) == "directory" else "rm"
+    remove = "rmdir" if _kind(case) is Kind.DIRECTORY else "rm"
     return f"{remove} -- {case.path}, then start its VM"
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.model import NEVER, Moment, ProcessId
+from ovs_keepalive.core.places import Place
 
 VHOST = ("dpdkvhostuser", "dpdkvhostuserclient")  # types of an Interface
 LONGEST_PATH = 107  # bytes of a Unix socket's path (unix(7): sun_path has 108, with its end)
@@ -48,26 +49,6 @@ class Beside(StrEnum):
 
 
 # --- what the sensors bring --------------------------------------------------------------------
-
-
-class Place(NamedTuple):
-    """A directory above a socket."""
-
-    path: str
-    mode: int  # permission bits
-    uid: int
-    gid: int
-
-
-class Socket(NamedTuple):
-    """The file of a vhost-user socket, as vswitchd would find it."""
-
-    kind: str  # "socket", "directory", "file", "device", "pipe"; "" when there is nothing
-    why: str  # the kernel's words when there is nothing: "No such file or directory"
-    mode: int = 0  # permission bits
-    uid: int = 0
-    gid: int = 0
-    places: tuple[Place, ...] = ()  # from the root on, as far as they are there
 
 
 class Peers(NamedTuple):
@@ -113,7 +94,7 @@ class PortFacts(NamedTuple):
     queues: int | None  # rxqs that are asked for (options:n_rxq), of the device when it is connected
     drops: int  # times its peer left since the survey began
     counters: Counters | str
-    socket: Socket | str = ""
+    socket: Place | str = ""  # as vswitchd would find it
     peers: Peers | str = ""
     reach: Reach | str = ""
 

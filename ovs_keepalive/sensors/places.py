@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, ROOT, Credentials
 from ovs_keepalive.core.places import Account, Entry, Kind, Place
@@ -17,6 +18,14 @@ from ovs_keepalive.formats.procfs import parse_credentials
 QEMU_CONF = Path("/etc/libvirt/qemu.conf")
 USUAL = ("libvirt-qemu", "qemu")  # as whom Debian's and Red Hat's libvirt run VMs if nothing is set
 ACCESS_LIST = "system.posix_acl_access"
+KINDS = {
+    stat.S_IFSOCK: Kind.SOCKET,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFLNK: Kind.LINK,
+    stat.S_IFIFO: Kind.PIPE,
+    stat.S_IFCHR: Kind.DEVICE,
+    stat.S_IFBLK: Kind.DEVICE,
+}
 
 # user = "libvirt-qemu"    (a number, or +number, is a uid)
 _SETTING = re.compile(r'^\s*(user|group)\s*=\s*"([^"]+)"', re.MULTILINE)
@@ -26,26 +35,62 @@ class NoUser(Exception):
     """There is no such user: one line."""
 
 
-def look(path: str) -> Place:
-    """What lies at an absolute path, and the directories that lead there. Never raises."""
-    directories: list[Entry] = []
-    for directory in reversed(Path(path).parents):
+class Places:
+    """Looks at paths as a process sees them; at directories that several have in common once."""
+
+    def __init__(self, root: str = "") -> None:
+        """root: before each path; where the root directory of that process is, if not where ours is."""
+        self._root = root
+        self._known: dict[str, Entry | OSError] = {}
+
+    def look(self, path: str, *, follow: bool = True) -> Place:
+        """What lies at an absolute path, and the directories that lead there.
+
+        follow: what a symbolic link leads to, else the link. Raises PermissionError where we may not look.
+        """
+        directories: list[Entry] = []
+        for parent in reversed(PurePosixPath(path).parents):
+            directory = self._directory(str(parent))
+            if isinstance(directory, PermissionError):
+                raise directory
+            if isinstance(directory, OSError):
+                return Place(path, tuple(directories), Kind.ABSENT, problem=f"{parent}: {directory.strerror}")
+            directories.append(directory)
+        way, inside, read_only = tuple(directories), self._root + path, False
         try:
-            found = directory.stat()
-        except OSError as error:
-            return Place(path, tuple(directories), Kind.ABSENT, problem=f"{directory}: {error.strerror}")
-        if not stat.S_ISDIR(found.st_mode):
-            return Place(path, tuple(directories), Kind.ABSENT, problem=f"{directory}: is no directory")
-        directories.append(_entry(directory, found))
-    read_only = False
+            read_only = bool(os.statvfs(self._root + way[-1].path).f_flag & os.ST_RDONLY)
+            found = os.stat(inside, follow_symlinks=follow)
+        except FileNotFoundError:
+            return Place(path, way, Kind.ABSENT, read_only=read_only)
+        except PermissionError as error:
+            raise PermissionError(error.errno, error.strerror, path) from None
+        except (OSError, ValueError) as error:  # a loop of links; a NUL in it
+            why = getattr(error, "strerror", None) or str(error)
+            return Place(path, way, Kind.ABSENT, read_only=read_only, problem=why)
+        return Place(
+            path, way, KINDS.get(stat.S_IFMT(found.st_mode), Kind.FILE), _entry(path, inside, found), read_only
+        )
+
+    def _directory(self, path: str) -> Entry | OSError:
+        if path not in self._known:
+            try:
+                found = os.stat(self._root + path)
+                if not stat.S_ISDIR(found.st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, "Not a directory", path)
+                self._known[path] = _entry(path, self._root + path, found)
+            except OSError as error:
+                self._known[path] = OSError(error.errno, error.strerror, path)  # of that errno's class
+            except ValueError as error:  # a NUL in it
+                self._known[path] = OSError(errno.EINVAL, str(error), path)
+        return self._known[path]
+
+
+def look(path: str) -> Place:
+    """What lies at an absolute path itself, and the directories that lead there. Never raises."""
     try:
-        read_only = bool(os.statvfs(directories[-1].path).f_flag & os.ST_RDONLY)
-        itself = Path(path).lstat()
-    except FileNotFoundError:
-        return Place(path, tuple(directories), Kind.ABSENT, read_only=read_only)
-    except OSError as error:
-        return Place(path, tuple(directories), Kind.ABSENT, problem=f"{path}: {error.strerror}")
-    return Place(path, tuple(directories), _kind(itself.st_mode), _entry(Path(path), itself), read_only)
+        return Places().look(path, follow=False)
+    except PermissionError as error:
+        return Place(path, (), Kind.ABSENT, problem=f"{error.filename}: {error.strerror}")
 
 
 def vm_user(name: str | None, conf: Path = QEMU_CONF) -> Account:
@@ -83,11 +128,8 @@ def is_directory(path: str) -> bool:
 
 def socket_file(path: str) -> Entry | None:
     """The socket there, or None."""
-    try:
-        found = Path(path).lstat()
-    except OSError:
-        return None
-    return _entry(Path(path), found) if stat.S_ISSOCK(found.st_mode) else None
+    place = look(path)
+    return place.itself if place.kind is Kind.SOCKET else None
 
 
 def _account(name: str, source: str) -> Account:
@@ -110,17 +152,12 @@ def _name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _entry(path: Path, found: os.stat_result) -> Entry:
-    return Entry(str(path), found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), _has_list(path))
+def _entry(path: str, inside: str, found: os.stat_result) -> Entry:
+    return Entry(path, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), _has_list(inside))
 
 
-def _has_list(path: Path) -> bool:
+def _has_list(path: str) -> bool:
     try:
-        return bool(os.getxattr(path, ACCESS_LIST, follow_symlinks=True))
+        return bool(os.getxattr(path, ACCESS_LIST))
     except OSError:  # has none, or its file system knows none
         return False
-
-
-def _kind(mode: int) -> Kind:
-    kinds = {stat.S_IFSOCK: Kind.SOCKET, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.LINK}
-    return kinds.get(stat.S_IFMT(mode), Kind.OTHER)

@@ -9,32 +9,22 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ovs_keepalive.core.access import Credentials
-from ovs_keepalive.core.ports import Counters, Peers, Place, PortFacts, Reach, Socket
+from ovs_keepalive.core.places import Kind, Place
+from ovs_keepalive.core.ports import Counters, Peers, PortFacts, Reach
 from ovs_keepalive.formats import mounts, net_unix, procfs
 from ovs_keepalive.formats.flows import Flows
 from ovs_keepalive.formats.mounts import Mount
 from ovs_keepalive.formats.net_unix import Use
+from ovs_keepalive.sensors.places import Places
 
 NAMESPACES = 256  # of the network, that are looked into at most
 PROCESSES = 20_000  # that are asked for theirs at most
-ACCESS_LIST = "system.posix_acl_access"
 _QUEUES = re.compile(r"[0-9]{1,5}")
-
-KINDS = {
-    stat.S_IFSOCK: "socket",
-    stat.S_IFDIR: "directory",
-    stat.S_IFREG: "file",
-    stat.S_IFIFO: "pipe",
-    stat.S_IFCHR: "device",
-    stat.S_IFBLK: "device",
-}
-
 
 Mounts = tuple[Mount, ...]
 
@@ -71,18 +61,16 @@ class PortSensor:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
-        self._root = ""  # before each path: vswitchd's root directory
         self._mounts: list[Mounts] = [(), ()]  # vswitchd's and ours, where its root is shut to us
-        self._places: dict[str, Place | OSError] = {}
+        self._places = Places()
 
     def look(self, rows: Iterable[Row], around: Around) -> tuple[PortFacts, ...]:
         """The facts of every port."""
-        self._places = {}
-        self._root, *self._mounts = self._way(around.pid)
+        root, *self._mounts = self._way(around.pid)
+        self._places = Places(root)
         ports = [_facts(row, around) for row in rows]
         sockets = {port.path: self._socket(port.path) for port in ports if port.path}
         peers = self._peers(sockets, around.pid)
-        self._places = {}
         return tuple(
             port._replace(socket=sockets[port.path], peers=peers[port.path]) if port.path else port for port in ports
         )
@@ -118,49 +106,21 @@ class PortSensor:
         same = theirs == ours and (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
         return ("" if same else root), (), ()
 
-    def _socket(self, path: str) -> Socket | str:
+    def _socket(self, path: str) -> Place | str:
         if not path.startswith("/"):
             return f"{path}: a relative path"
         theirs, ours = self._mounts
         if mounts.place(path, theirs) != mounts.place(path, ours):
             return f"{path}: lies on another mount for vswitchd than for this process (PrivateTmp, ProtectHome)"
-        parts = path.rpartition("/")[0].split("/")
-        places: list[Place] = []
-        for number in range(1, len(parts) + 1):
-            place = self._place("/".join(parts[:number]) or "/")
-            if isinstance(place, PermissionError) or (isinstance(place, OSError) and not places):
-                return f"{place.filename}: {place.strerror}"
-            if isinstance(place, OSError):
-                return Socket("", place.strerror or str(place), places=tuple(places))
-            if not places or places[-1].path != place.path:
-                places.append(place)
         try:
-            found = os.stat(self._root + path)
+            place = self._places.look(path)
         except PermissionError as error:
-            return f"{path}: {error.strerror}"
-        except (OSError, ValueError) as error:
-            return Socket("", getattr(error, "strerror", None) or str(error), places=tuple(places))
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "file")
-        mode = stat.S_IMODE(found.st_mode) | (0o666 if _has_list(self._root + path) else 0)
-        return Socket(kind, "", mode, found.st_uid, found.st_gid, tuple(places))
-
-    def _place(self, path: str) -> Place | OSError:
-        if path not in self._places:
-            try:
-                found = os.stat(self._root + path)
-                if not stat.S_ISDIR(found.st_mode):
-                    raise NotADirectoryError(20, "Not a directory", path)
-                mode = stat.S_IMODE(found.st_mode) | (0o777 if _has_list(self._root + path) else 0)
-                self._places[path] = Place(path, mode, found.st_uid, found.st_gid)
-            except OSError as error:
-                self._places[path] = error
-            except ValueError as error:  # a NUL in it
-                self._places[path] = OSError(22, str(error), path)
-        return self._places[path]
+            return f"{error.filename}: {error.strerror}"
+        return place if place.directories else place.problem
 
     # --- sockets -------------------------------------------------------------------------------
 
-    def _peers(self, sockets: Mapping[str, Socket | str], pid: int | None) -> dict[str, Peers | str]:
+    def _peers(self, sockets: Mapping[str, Place | str], pid: int | None) -> dict[str, Peers | str]:
         if pid is None:
             return dict.fromkeys(sockets, "vswitchd does not run")
         names = frozenset(path.rpartition("/")[2] for path in sockets)
@@ -174,7 +134,7 @@ class PortSensor:
         lonely = {
             path
             for path, use in uses.items()
-            if not use.connected and getattr(sockets[path], "kind", "socket") == "socket"
+            if not use.connected and getattr(sockets[path], "kind", Kind.SOCKET) is Kind.SOCKET
         }
         others, unseen = (
             self._elsewhere(pid, frozenset(path.rpartition("/")[2] for path in lonely)) if lonely else ([], "")
@@ -286,11 +246,3 @@ def _read(path: str) -> str:
     """Raises OSError."""
     with open(path, errors="surrogateescape") as file:
         return file.read()
-
-
-def _has_list(path: str) -> bool:
-    """Whether an access control list says more than the mode: then the mode proves nothing."""
-    try:
-        return bool(os.getxattr(path, ACCESS_LIST))
-    except OSError:  # it has none, or its file system knows none
-        return False

@@ -8,14 +8,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovs_keepalive.core.ports import Counters, Peers, Port, PortFacts, PortState, Socket
+from ovs_keepalive.core.places import Entry, Kind, Place
+from ovs_keepalive.core.ports import Counters, Peers, Port, PortFacts, PortState
 from ovs_keepalive.formats import column, memory
 from ovs_keepalive.formats import ports as form
 from ovs_keepalive.formats import survey as wire
 from tests.looks import remembered
 from tests.port_looks import ABSENT, FIRST, POLLED, SECOND, THERE, Watched, at, client, server, survey
 
-SOCKETS = st.sampled_from([THERE, ABSENT, Socket("directory", "", 0o700, 9, 9), "/run/vm: Permission denied", ""])
+DIRECTORY = Place("/run/vm", (Entry("/", 0, 0, 0o755),), Kind.DIRECTORY, Entry("/run/vm", 9, 9, 0o700))
+SOCKETS = st.sampled_from([THERE, ABSENT, DIRECTORY, "/run/vm: Permission denied", ""])
 PEERS = st.builds(Peers, st.integers(0, 1), st.integers(0, 2), st.integers(0, 2)) | st.just("not seen")
 COUNTERS = st.builds(Counters, st.floats(0, 1e6), *[st.integers(0, 9)] * 3) | st.just("")
 FACTS: dict[str, st.SearchStrategy[Any]] = {

@@ -47,7 +47,7 @@ ILL = {
     "not vm's": place(entry("/vms", 0o1777), kind=Kind.SOCKET, itself=entry("/vms/a.sock", 0o777)),
     "is a directory": place(entry("/vms", 0o777), kind=Kind.DIRECTORY),
     "is a symbolic link": place(entry("/vms", 0o777), kind=Kind.LINK),
-    "is no socket": place(entry("/vms", 0o777), kind=Kind.OTHER),
+    "is a file": place(entry("/vms", 0o777), kind=Kind.FILE),
     "read-only": place(entry("/vms", 0o777), ro=True),
 }
 
@@ -99,7 +99,7 @@ def test_every_directory_on_the_way_is_looked_at(tmp_path: Path) -> None:
     assert (there.kind, there.itself, there.problem) == (Kind.ABSENT, None, "")
 
 
-@pytest.mark.parametrize("kind", [Kind.SOCKET, Kind.DIRECTORY, Kind.LINK, Kind.OTHER])
+@pytest.mark.parametrize("kind", [Kind.SOCKET, Kind.DIRECTORY, Kind.LINK, Kind.FILE])
 def test_what_lies_there_is_named(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "a"
     with socket.socket(socket.AF_UNIX) as listener:

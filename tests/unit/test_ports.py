@@ -10,9 +10,24 @@ import pytest
 from ovs_keepalive.core import port_states
 from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.model import Vswitchd, VswitchdState
-from ovs_keepalive.core.ports import Counters, Peers, Place, PortFacts, PortState, Reach, Socket
+from ovs_keepalive.core.places import Entry, Kind
+from ovs_keepalive.core.ports import Counters, Peers, PortFacts, PortState, Reach
 from tests.looks import running
-from tests.port_looks import ABSENT, AWAY, FIRST, PLACES, SECOND, THERE, Watched, beside, client, kinds, server, survey
+from tests.port_looks import (
+    ABSENT,
+    AWAY,
+    FIRST,
+    PATH,
+    SECOND,
+    THERE,
+    WAY,
+    Watched,
+    beside,
+    client,
+    kinds,
+    server,
+    survey,
+)
 
 OTHER = Credentials(1000, frozenset({1000}), 0)
 
@@ -25,7 +40,7 @@ OTHER = Credentials(1000, frozenset({1000}), 0)
         (PortState.ABSENT_SOCKET, client(**AWAY, socket=ABSENT, peers=Peers(0, 0, 0))),
         (PortState.ABSENT_SOCKET, server(**AWAY, socket=ABSENT, peers=Peers(1, 1, 0))),
         (PortState.STALE_SOCKET, client(**AWAY, peers=Peers(0, 0, 0))),
-        (PortState.STALE_SOCKET, client(**AWAY, socket=Socket("directory", "", 0o755, 0, 0, PLACES), peers="")),
+        (PortState.STALE_SOCKET, client(**AWAY, socket=THERE._replace(kind=Kind.DIRECTORY), peers="")),
         (PortState.STALE_SOCKET, server(**AWAY, peers=Peers(0, 1, 0))),
         (PortState.NOT_NEGOTIATED, client(**AWAY)),
         (PortState.NOT_NEGOTIATED, server(**AWAY)),
@@ -234,22 +249,22 @@ def test_a_socket_that_its_peer_may_not_write_to_is_a_finding() -> None:
     assert "permission" in beside(Watched().look(shut)), "nobody knows the VM's user: only root may write to it"
     assert "permission" not in beside(Watched().look(shut, vm=Credentials(0, frozenset(), 2), vm_user="root"))
     for mode in (0o777, 0o775):
-        open_ = shut._replace(socket=THERE._replace(mode=mode, gid=1000))
+        open_ = shut._replace(socket=THERE._replace(itself=Entry(PATH, 0, 1000, mode)))
         assert "permission" not in beside(Watched().look(open_, vm=OTHER, vm_user="libvirt-qemu"))
     assert "permission" not in beside(Watched().look(server(), vm=OTHER, vm_user="u")), "it is connected"
 
 
 def test_vswitchd_that_may_not_reach_the_vms_socket_is_a_finding() -> None:
-    waiting = client(**AWAY, peers=Peers(0, 1, 0), socket=THERE._replace(mode=0o700, uid=64055))
+    waiting = client(**AWAY, peers=Peers(0, 1, 0), socket=THERE._replace(itself=Entry(PATH, 64055, 0, 0o700)))
     assert "permission" in beside(Watched().look(waiting, vswitchd=OTHER))
     assert "permission" not in beside(Watched().look(waiting)), "root passes"
-    locked = (*PLACES[:2], Place("/run/vm", 0o700, 64055, 64055))
+    locked = (*WAY[:2], Entry("/run/vm", 64055, 64055, 0o700))
     [found] = [
         one
-        for one in Watched().look(waiting._replace(socket=THERE._replace(places=locked)), vswitchd=OTHER).findings
+        for one in Watched().look(waiting._replace(socket=THERE._replace(directories=locked)), vswitchd=OTHER).findings
         if one.kind == "permission"
     ]
-    assert "/run/vm is 0700" in found.evidence
+    assert "/run/vm has mode 0700" in found.evidence
 
 
 def test_a_vm_that_cannot_make_its_socket_is_a_finding() -> None:

@@ -18,7 +18,8 @@ from ovs_keepalive import survey_child
 from ovs_keepalive.beat import moment
 from ovs_keepalive.children import wait
 from ovs_keepalive.core.model import Transition
-from ovs_keepalive.core.ports import Counters, Peers, PortState, Reach, Socket
+from ovs_keepalive.core.places import Kind, Place
+from ovs_keepalive.core.ports import Counters, Peers, PortState, Reach
 from ovs_keepalive.formats import flows, mounts, net_unix
 from ovs_keepalive.formats import survey as wire
 from ovs_keepalive.formats.flows import Flows
@@ -52,9 +53,13 @@ def test_a_socket_is_seen_with_its_directories_and_who_listens(tmp_path: Path) -
         listening.bind(str(path))
         path.chmod(0o640)
         facts = looked(path)
-        assert isinstance(facts.socket, Socket)
-        assert (facts.socket.kind, facts.socket.mode, facts.socket.uid) == ("socket", 0o640, os.getuid())
-        assert [place.path for place in facts.socket.places] == [str(one) for one in reversed(path.parents)]
+        assert isinstance(facts.socket, Place)
+        assert facts.socket.kind is Kind.SOCKET
+        assert facts.socket.itself is not None
+        assert (facts.socket.itself.mode, facts.socket.itself.uid) == (0o640, os.getuid())
+        assert [directory.path for directory in facts.socket.directories] == [
+            str(one) for one in reversed(path.parents)
+        ]
         assert facts.peers == Peers(0, 0, 0), "bound, and nobody listens: stale"
         listening.listen()
         assert looked(path).peers == Peers(1, 1, 0)
@@ -82,13 +87,14 @@ def test_what_lies_at_a_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     kinds = {name: looked(tmp_path / name).socket for name in ("directory", "file", "loop", "none", "none/below")}
-    assert kinds["directory"].kind == "directory"
-    assert kinds["file"].kind == "file"
-    assert (kinds["loop"].kind, kinds["loop"].why) == ("", "Too many levels of symbolic links")
-    assert kinds["none"].why == "No such file or directory"
-    assert kinds["none/below"].places[-1].path == str(tmp_path)
-    assert looked(tmp_path / "file" / "below").socket.why == "Not a directory"
-    assert looked(tmp_path / ("x" * 300)).socket.why == "File name too long"
+    assert kinds["directory"].kind is Kind.DIRECTORY
+    assert kinds["file"].kind is Kind.FILE
+    assert (kinds["loop"].kind, kinds["loop"].problem) == (Kind.ABSENT, "Too many levels of symbolic links")
+    assert (kinds["none"].kind, kinds["none"].problem) == (Kind.ABSENT, "")
+    assert kinds["none/below"].problem == f"{tmp_path / 'none'}: No such file or directory"
+    assert kinds["none/below"].directories[-1].path == str(tmp_path)
+    assert looked(tmp_path / "file" / "below").socket.problem == f"{tmp_path / 'file'}: Not a directory"
+    assert looked(tmp_path / ("x" * 300)).socket.problem == "File name too long"
     assert looked("relative.sock").socket == "relative.sock: a relative path"
 
 
