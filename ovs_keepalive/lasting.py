@@ -86,7 +86,7 @@ class LastingBeat(Beat):
     def leave(self) -> bool:
         """End the thread between two looks, no answer owed but an overdue one; whether it has ended."""
         self._leaving = True
-        os.eventfd_write(self._wake, 1)
+        self._bell.ring()
         self._thread.join(LEAVING)
         return not self._thread.is_alive()
 
