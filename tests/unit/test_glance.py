@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ovs_keepalive.children import wait
 from ovs_keepalive.core.model import Moment, ProcessId, Seen
 from ovs_keepalive.sensors.threads import ThreadSensor
 
@@ -40,6 +41,7 @@ class Worker(threading.Thread):
         self.over = True
         self._turn.set()
         self.join(10)
+        wait(lambda: not Path(f"/proc/self/task/{self.native_id}").exists(), "the kernel has let it go", 10)
 
 
 @pytest.fixture
