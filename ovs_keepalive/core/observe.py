@@ -108,7 +108,13 @@ def course(pmds: Mapping[ThreadId, Pmd], process: ProcessId | None, at: Moment) 
     """What the Iterations of the next look are compared with; None when there is more to see than progress."""
     iterations, parked = {}, set()
     for id, pmd in pmds.items():
-        if pmd.quiet or pmd.vanished_at is not None or pmd.iterations is None or id.process != process or pmd.core in iterations:
+        if (
+            pmd.quiet
+            or pmd.vanished_at is not None
+            or pmd.iterations is None
+            or id.process != process
+            or pmd.core in iterations
+        ):
             return None
         if pmd.state is State.UNUSED and pmd.rxqs == ():
             parked.add(pmd.core)

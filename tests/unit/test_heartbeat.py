@@ -1180,6 +1180,21 @@ def test_a_main_thread_silent_before_a_look_could_show_the_stall_delays_nothing(
     assert dead <= 1.5
 
 
+def test_how_long_a_pmd_made_no_progress_is_told_also_when_main_was_silent_meanwhile() -> None:
+    scene = Scene()
+    worker, _ = scene.workers
+    worker.fails(Cause.BLOCKED)
+    scene.answers = False
+    scene.run(10.0)
+    worker.recovers()
+    scene.run(0.5)
+    scene.answers = True
+    scene.run(1.0)
+    assert scene.pmd(worker).state is ALIVE
+    told = next(line.evidence for line in reversed(scene.register.history) if line.who == worker.name)
+    assert 10.0 <= float(told.removeprefix("progress again after ").removesuffix(" s")) <= 11.0
+
+
 def _stalls_before_main(interval: float, phase: float, later: float) -> tuple[float, float]:
     """When MISSING and DEAD are told, in intervals since the stall."""
     scene = Scene(cores=2, interval=interval)
