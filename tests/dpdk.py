@@ -38,6 +38,7 @@ class DpdkSandbox(Sandbox):
             "dpdk-init": "true",
             "dpdk-lcore-mask": "0x1",
             "dpdk-socket-mem": str(MEMORY),
+            "dpdk-socket-limit": str(MEMORY),  # else it takes whatever pages there are for its buffers
             "dpdk-extra": " ".join(["--no-pci --iova-mode=va --in-memory", *self._plugins]),
             "pmd-cpu-mask": f"{1 << core:#x}",
         }

@@ -60,8 +60,9 @@ def tally(states: Iterable[str]) -> str:
 
 
 def is_well(ports: Ports) -> bool:
-    """Whether an audit finds nothing: exit status 0. Without vswitchd, or unseen, no port is well."""
-    return ports.process is not None and not ports.blind and not any(port.findings for port in ports.ports)
+    """Whether an audit finds nothing: exit status 0. Without vswitchd, or unseen, no port of a VM is well."""
+    ill = any(port.findings or (port.facts.is_vhost and port.state is None) for port in ports.ports)
+    return ports.process is not None and not ports.blind and not ill
 
 
 def broken(ports: Iterable[Mapping[str, Any]]) -> str:

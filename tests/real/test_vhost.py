@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ovs_keepalive.sandbox import Sandbox, wait
+from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from tests.port_calls import call
 from tests.vhost import Device, VhostSandbox, vhost
 from tests.wire import wire
@@ -87,6 +87,15 @@ class Watched:
         self._table.rows[what] = Row(what, how, finding["evidence"], finding["cure"])
         return finding
 
+    def is_up(self, name: str) -> None:
+        """Wait until it is."""
+        try:
+            wait(lambda: self.port(name).get("state") == "UP", f"{name} UP", PATIENCE)
+        except SandboxError as error:
+            for vm in self.sandbox.vms:
+                vm.check()
+            raise SandboxError(f"{error}; it is {self.port(name)}") from error
+
     def client(self, name: str) -> Path:
         """Add a client port; its socket."""
         called = call(self.sandbox, "add", "br0", name)
@@ -151,7 +160,7 @@ def test_a_server_port_that_nobody_came_to_then_a_vm_that_left(watched: Watched)
     assert refused_to_nobody(path)
     vm = watched.sandbox.vm(Device(path, server=False))
     watched.sandbox.wait_for("old1")
-    wait(lambda: watched.port("old1").get("state") == "UP", "old1 UP", PATIENCE)
+    watched.is_up("old1")
     vm.stop()
     watched.is_told("old1", "DISCONNECTED", "the VM of a server port is killed (SIGKILL)")
 
@@ -187,7 +196,7 @@ def test_a_crash_leaves_a_server_port_stale_and_then_its_vm_stranded_and_a_clien
     sandbox, old, new = watched.sandbox, watched.server("old1"), watched.client("vm1")
     vms = [sandbox.vm(Device(old, server=False)), sandbox.vm(Device(new))]
     for port in ("old1", "vm1"):
-        wait(lambda port=port: watched.port(port).get("state") == "UP", f"{port} UP", PATIENCE)  # type: ignore[misc]
+        watched.is_up(port)
     sandbox.restart_vswitchd()
     watched.is_told(
         "old1", "STALE-BIND", "vswitchd is killed (SIGKILL) and started again; a server port's VM is connected"
@@ -195,7 +204,7 @@ def test_a_crash_leaves_a_server_port_stale_and_then_its_vm_stranded_and_a_clien
     old.unlink()
     sandbox.restart_vswitchd()  # a poke alone may hang it: after a failed bind it has closed a descriptor too many
     watched.is_told("old1", "STRANDED", "then the stale file is removed and vswitchd started again; the VM runs on")
-    wait(lambda: watched.port("vm1").get("state") == "UP", "vm1 UP again", PATIENCE)
+    watched.is_up("vm1")
     for vm in vms:
         vm.check()
 
