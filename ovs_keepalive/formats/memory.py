@@ -15,12 +15,11 @@ import msgspec
 
 from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import Moment
-from ovs_keepalive.formats.plain import json_bytes
+from ovs_keepalive.formats.plain import LAST_MS, json_bytes
 
 VERSION = 2  # a successor reads its own and the one before
 FORMAT: Literal["ovs-keepalive memory"] = "ovs-keepalive memory"
 LARGEST = 16 << 20  # bytes; 512 PMDs with 500 transitions take less than 1 MB
-LAST_MS = 253_402_300_799_999  # epoch ms of the last moment that has a date of four digits
 
 
 class Unusable(Exception):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from ovs_keepalive.core.ports import Survey
-from ovs_keepalive.formats.plain import json_bytes
+from ovs_keepalive.formats.plain import LAST_MS, json_bytes
 
 LARGEST = 16 << 20  # bytes of one survey; 500 ports take some 200,000
 
@@ -47,4 +47,7 @@ def ask(text: bytes) -> Ask:
 
 def survey(text: bytes) -> Survey:
     """Raises ValueError."""
-    return _SURVEY.decode(text)
+    seen = _SURVEY.decode(text)
+    if seen.at.mono < 0.0 or not 0 <= seen.at.wall_ms <= LAST_MS:
+        raise ValueError(f"it is of a time that cannot be: {seen.at.wall_ms}")
+    return seen

@@ -122,7 +122,8 @@ def packets(text: str, rule: Rule) -> int | None:
         if found is not None:
             fields = frozenset(_split(found[2]))
             priority = next((field for field in fields if field.startswith("priority=")), "")
-            number = int(priority.partition("=")[2] or _DEFAULT_PRIORITY)
+            told = priority.partition("=")[2]
+            number = int(told) if told.isdecimal() else _DEFAULT_PRIORITY
             if (number, fields - {priority} or frozenset({""})) == wanted:
                 return int(found[1])
     return None

@@ -202,10 +202,10 @@ def test_a_place_that_no_vm_can_use_is_refused(switch: VhostSandbox, tmp_path: P
     longest = f"{tmp_path}/{'a' * 107}"
     cases = {
         f"{tmp_path}/directory": "is a directory",
-        f"{tmp_path}/file": "is no socket",
+        f"{tmp_path}/file": "is a file",
         f"{tmp_path}/loop": "is a symbolic link",
         f"{tmp_path}/loop/a": "Too many levels of symbolic links",
-        f"{tmp_path}/file/a": "is no directory",
+        f"{tmp_path}/file/a": "Not a directory",
         f"{tmp_path}/absent/a": "No such file or directory",
         "relative": "not absolute",
         longest: "at most 107",
