@@ -20,6 +20,7 @@ _PORT = re.compile(r"\s+(\S.*) ([0-9]{1,5})/([0-9]{1,10}|none): \(.*")
 #  cookie=0x0, duration=1.2s, table=0, n_packets=5, n_bytes=300, priority=10,in_port=1 actions=output:2
 _FLOW = re.compile(r"n_packets=([0-9]{1,20}), .*?(?:, |\s)(\S+) actions=")
 _COUNT = re.compile(r"flow_count=([0-9]{1,12})\b")
+DEEPEST = 32  # levels of actions within actions that are followed
 _DEFAULT_PRIORITY = 32768  # dump-flows leaves it out
 _INNER = ("clone", "sample", "actions", "check_pkt_len", "gt", "le")  # of the datapath: they hold actions
 
@@ -85,14 +86,16 @@ def _rule(bridge: str, table: int, text: str) -> Rule:
     return Rule(bridge, table, found[1] or "", int(found[2]), ())
 
 
-def _outputs(actions: str) -> Iterator[int]:
+def _outputs(actions: str, levels: int = DEEPEST) -> Iterator[int]:
     """The ports to which the datapath's actions send: plain numbers, also in actions that hold others."""
+    if not levels:
+        return
     for part in _split(actions.strip()):
         name, opened, inner = part.partition("(")
         if part.isdecimal():
             yield int(part)
         elif opened and name in _INNER:
-            yield from _outputs(inner.removesuffix(")"))
+            yield from _outputs(inner.removesuffix(")"), levels - 1)
 
 
 def _split(text: str) -> Iterator[str]:

@@ -42,6 +42,11 @@ def test_no_text_is_too_odd_to_be_read(text: str) -> None:
     assert flow_count(text) is None
 
 
+def test_actions_within_actions_are_followed_to_an_end() -> None:
+    assert parse_trace(f"Datapath actions: {'clone(' * 5}7{')' * 5}").outputs == {7}
+    assert parse_trace(f"Datapath actions: {'clone(' * 9000}7{')' * 9000}").outputs == set()
+
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 VERSIONS = ("3.1.0", "4.0.0")
 
