@@ -15,7 +15,7 @@ PLACE   = $(DESTDIR)$(PREFIX)/lib/ovs-keepalive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo run test test-long innocent soak fuzz test-ovs-matrix test-packages bench lint format docs \
+.PHONY: help deps demo demo-ports run test test-long innocent soak fuzz test-ovs-matrix test-packages bench lint format docs \
         screenshots install uninstall deb clean
 .DELETE_ON_ERROR:
 
@@ -26,6 +26,9 @@ deps: $(READY) ## install what is missing: Debian's packages, and the virtual en
 
 demo: deps ## four real PMD threads in a sandbox: one is held, seen, and let go (30 s)
 	$(BIN)/python -m ovs_keepalive.demo $(ARGS)
+
+demo-ports: deps ## as root: a crash strands a VM on a dpdkvhostuser port, not one on dpdkvhostuserclient; real OVS-DPDK (2 min)
+	$(BIN)/python -m tests.demo_ports $(ARGS)
 
 run: deps ## watch this host's own Open vSwitch, in the foreground
 	$(BIN)/ovs-keepalive run $(ARGS)

@@ -7,6 +7,7 @@ tests/unit/test_docs.py fails when the file and the code differ.
 from __future__ import annotations
 
 from ovs_keepalive.core.model import Cause, State, VswitchdState
+from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.core.tally import BOUNDS
 from ovs_keepalive.formats.metrics import BLIND, FAMILIES, PREFIX
 
@@ -28,12 +29,14 @@ def main() -> None:
     for label, values in (
         ("state` of a PMD", State),
         ("state` of vswitchd", VswitchdState),
+        ("state` of a port", PortState),
         ("cause", [cause for cause in Cause if cause is not Cause.NONE]),
         ("source", BLIND),
     ):
         name = label if "`" in label else f"{label}`"
         print(f"- `{name}: " + ", ".join(f"`{value}`" for value in values) + ".")
     print(
+        "- `port`: the name of its Interface.\n"
         "- `pmd`: the name of the thread, as in the column; another one when vswitchd makes the thread anew.\n"
         "- `to`, `cause` of a transition: as above; the cause is `none` where nothing is wrong.\n"
         "- `le` (seconds): " + ", ".join(f"{bound:g}" for bound in BOUNDS) + ", +Inf.\n\n"

@@ -42,15 +42,22 @@ class Verb(NamedTuple):
     text: str
     usage: str
     options: tuple[Option, ...]
+    inner: tuple[Verb, ...] = ()  # verbs of its own
 
 
 def verbs() -> tuple[Verb, ...]:
     """All of them, in the order in which --help lists them."""
-    parser = command_line()
-    # argparse shows a parser's actions to nobody; its --help is made of nothing else.
-    [table] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
-    help_of = {choice.dest: choice.help or "" for choice in table._choices_actions}  # noqa: SLF001
-    return tuple(_verb(name, help_of[name], verb) for name, verb in table.choices.items())
+    return _inner("", command_line())
+
+
+def _inner(prefix: str, parser: argparse.ArgumentParser) -> tuple[Verb, ...]:
+    """The verbs of a parser: argparse shows its actions to nobody; its --help is made of nothing else."""
+    tables = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
+    found: list[Verb] = []
+    for table in tables:
+        help_of = {choice.dest: choice.help or "" for choice in table._choices_actions}  # noqa: SLF001
+        found += [_verb(f"{prefix}{name}", help_of[name], verb) for name, verb in table.choices.items()]
+    return tuple(found)
 
 
 def _verb(name: str, text: str, parser: argparse.ArgumentParser) -> Verb:
@@ -58,7 +65,18 @@ def _verb(name: str, text: str, parser: argparse.ArgumentParser) -> Verb:
     usage = " ".join(parser.format_usage().removeprefix("usage: ").replace(" [-h]", "").split())
     lines = usage.replace(f" {NAME} {name}", f"\n{NAME} {name}")  # one that has two forms
     more = parser.description or ""
-    return Verb(name, f"{_sentence(text)} {more}".strip(), lines, tuple(options))
+    return Verb(name, f"{_sentence(text)} {more}".strip(), lines, tuple(options), _inner(f"{name} ", parser))
+
+
+def _flat(every: Iterable[Verb]) -> list[Verb]:
+    """Each verb, and behind it its own."""
+    return [one for verb in every for one in (verb, *_flat(verb.inner))]
+
+
+def _options(verb: Verb) -> list[Option]:
+    """A verb's options, and those of its own verbs, each once."""
+    named = {option.names: option for inner in verb.inner for option in inner.options if option.names}
+    return [*verb.options, *(option for names, option in named.items() if names not in {o.names for o in verb.options})]
 
 
 def _option(action: argparse.Action) -> Option:
@@ -78,7 +96,7 @@ def _sentence(text: str) -> str:
 
 def command_page() -> str:
     """ovs-keepalive(8)."""
-    every = verbs()
+    every = _flat(verbs())
     return _page(
         f"{NAME}.8",
         SYNOPSIS="\n".join(_roff(verb.usage) for verb in every),
@@ -188,8 +206,9 @@ _ovs_keepalive() {{
 def _values(every: Sequence[Verb]) -> Iterable[tuple[str, str]]:
     """After an option that needs a value: files where that is a path, else nothing of ours."""
     for verb in every:
-        paths = [name for option in verb.options if option.needs and option.value in FILES for name in option.names]
-        others = [name for option in verb.options if option.needs for name in option.names if name not in paths]
+        options = _options(verb)
+        paths = [name for option in options if option.needs and option.value in FILES for name in option.names]
+        others = [name for option in options if option.needs for name in option.names if name not in paths]
         if paths:
             yield _pattern(verb, paths), 'COMPREPLY=($(compgen -f -- "$current")); return'
         if others:
@@ -202,7 +221,7 @@ def _pattern(verb: Verb, names: Iterable[str]) -> str:
 
 def _offered(verb: Verb) -> str:
     choices = [choice for option in verb.options if not option.names for choice in option.choices]
-    return " ".join([*choices, *(option.names[-1] for option in verb.options if option.names)])
+    return " ".join([*choices, *(option.names[-1] for option in _options(verb) if option.names)])
 
 
 def _cases(rows: Iterable[tuple[str, str]]) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 import select
 import threading
 import time
@@ -27,6 +26,7 @@ from ovs_keepalive.core.model import (
 )
 from ovs_keepalive.core.pace import LONGEST, LOOKS, SHORTEST
 from ovs_keepalive.core.tally import Tally
+from ovs_keepalive.doorbell import Doorbell
 from ovs_keepalive.sensors.core_users import CoreUsers
 from ovs_keepalive.sensors.questions import NOTHING, Kind, Questions
 from ovs_keepalive.sensors.switches import NoSwitches, Switches
@@ -65,6 +65,7 @@ class Beat:
     _off: frozenset[int]  # threads (tids) that rang because they left their CPU, not looked at since
     _called: float  # when to look at them; infinite while there are none
     _posted: float
+    _effective: float  # the interval in force, seconds
     _period: float  # seconds between two looks
     _grace: float  # seconds after which an answer is overdue: an idle main thread takes a third of a millisecond
     _told: tuple[object, ...]  # what the last snapshot said, as far as a change of it is news
@@ -85,11 +86,10 @@ class Beat:
         self._core_users = CoreUsers(proc)
         self._slot = slot
         self._settings = self._wanted = settings
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bell = Doorbell()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
-        self._effective = settings.interval
-        self._pace(pace.period_of(settings.interval))
+        self._stretch(0.0)
         self._process: ProcessId | None = None
         self._questions: Questions | None = None
         self._tally = Tally()
@@ -97,8 +97,6 @@ class Beat:
         self._seq = self._looks = self._looks_failed = 0
         self._blind_seconds = self._latest = 0.0
         self._breaks = breaks.Watch()
-        self._poll = select.poll()
-        self._polled: tuple[object, ...] | None = None  # what it is registered for
         self._begin(moment())
 
     def start(self) -> None:
@@ -109,14 +107,14 @@ class Beat:
         """End the thread, at the latest after one look."""
         self._stopping = True
         self._core_users.close()
-        os.eventfd_write(self._wake, 1)
+        self._bell.ring()
         if self._thread.is_alive():
             self._thread.join(timeout=2.0)
 
     def change(self, settings: Settings) -> None:
         """Take other settings from the next turn on."""
         self._wanted = settings
-        os.eventfd_write(self._wake, 1)
+        self._bell.ring()
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -144,23 +142,9 @@ class Beat:
 
     def _sleep(self, until: float) -> dict[int, int]:
         """Wait for the time or an event; the descriptors that rang, and their events."""
-        questions, end = self._questions, self._who.fileno()
-        answer, events = questions.awaited if questions is not None else (None, 0)
-        leaving = self._switches.descriptors
-        if (answer, events, end, leaving) != self._polled:
-            self._polled = (answer, events, end, leaving)
-            self._poll = select.poll()
-            self._poll.register(self._wake, select.POLLIN)
-            if answer is not None:
-                self._poll.register(answer, events)
-            if end is not None:
-                self._poll.register(end, select.POLLIN)
-            for descriptor in leaving:
-                self._poll.register(descriptor, select.POLLIN)
-        rung = dict(self._poll.poll(max(0.0, until - time.monotonic()) * 1000.0))
-        if self._wake in rung:
-            os.eventfd_read(self._wake)
-        return rung
+        answer = self._questions.awaited if self._questions is not None else (None, 0)
+        leaving = ((descriptor, select.POLLIN) for descriptor in self._switches.descriptors)
+        return self._bell.wait(until - time.monotonic(), (answer, (self._who.fileno(), select.POLLIN), *leaving))
 
     def _next_wake(self) -> float:
         if not self._settings.enabled:
@@ -192,6 +176,7 @@ class Beat:
             looks = self._look(now, self._process, ended, due, overdue, rung)
             if looks.main is None and not other:
                 return  # asked, and nothing has come yet
+        self._judge_glanced(looks)
         self._judge(looks)
         if not self._register.steady and self._process is not None and heartbeat.lacks_base(self._register):
             # The main thread may be silent from now on: what /proc proves then begins here.
@@ -203,6 +188,13 @@ class Beat:
         self._restless = self._soon < math.inf or not (self._wholly or steady)
         if not steady:
             self._ask_more(now)
+
+    def _judge_glanced(self, looks: Looks) -> None:
+        """The main thread may be silent from any answer on: then what /proc proves begins with that one."""
+        if looks.iterations is not None or looks.counters is not None:
+            self._threads.glance(moment())
+        elif looks.main is not None and looks.main.silent and (known := self._threads.glanced()) is not None:
+            self._judge(Looks(known.at, self._process, threads=known))
 
     def _ask_more(self, now: Moment) -> None:
         """What the looks so far have raised: who has a CPU, and which rxqs there are."""
@@ -226,8 +218,7 @@ class Beat:
     def _hear(self, now: float, tids: frozenset[int]) -> None:
         """Threads left their CPU: looked at now, as everything else is, their silence begins now if it is one."""
         if off := frozenset(tid for tid in tids if self._threads.is_off(tid)):
-            cost = self._questions.cost if self._questions is not None else 0.0
-            rest = max(self._grace, cost / self._settings.max_main_share)
+            rest = max(self._grace, self._cost / self._settings.max_main_share)
             self._off |= off
             self._called = min(self._called, max(now, self._last_look + rest))
 
@@ -245,8 +236,7 @@ class Beat:
         self._breaks = breaks.follow(self._breaks, looks, self._register, settings, self._period)
         owed = self._questions is not None and self._questions.busy  # then the answer is what is waited for
         if not owed and breaks.is_urgent(self._breaks, self._register.vswitchd, settings, now):
-            cost = self._questions.cost if self._questions is not None else 0.0
-            self._next_tick = min(self._next_tick, now.mono + max(breaks.FINE, cost / settings.max_main_share))
+            self._next_tick = min(self._next_tick, now.mono + max(breaks.FINE, self._cost / settings.max_main_share))
 
     def _is_due(self, now: float, overdue: bool) -> bool:
         if now >= self._next_tick:
@@ -348,10 +338,13 @@ class Beat:
             self._turn_to(NotSeen(now, "not looked for yet"))
             self._who.close()
             self._begin(now)
-        cost = self._questions.cost if self._questions is not None else 0.0
-        self._effective = settings.interval
-        self._stretch(cost)
+        self._stretch(self._cost)
         self._next_tick = min(self._next_tick, now.mono + self._period)
+
+    @property
+    def _cost(self) -> float:
+        """Seconds of vswitchd's main thread that a look takes, at most; 0.0 while that is not known."""
+        return self._questions.cost if self._questions is not None else 0.0
 
     def _stretch(self, cost: float) -> None:
         """Look less often where that would cost the main thread more than its share, or take a nap for a stall."""
@@ -359,11 +352,8 @@ class Beat:
         allowed = min(cost / settings.max_main_share, LONGEST)
         least = max(settings.interval, pace.NAPS * settings.nap)
         self._effective = max(least, allowed * LOOKS if allowed < LONGEST else least)
-        self._pace(max(pace.period_of(self._effective), allowed))
-
-    def _pace(self, period: float) -> None:
-        self._period = period
-        self._grace = max(SHORTEST, period / 20)
+        self._period = max(pace.period_of(self._effective), allowed)
+        self._grace = max(SHORTEST, self._period / 20)
 
     # --- post ----------------------------------------------------------------------------------
 
@@ -387,7 +377,7 @@ class Beat:
                 history=register.history,
                 others=self._others,
                 blind=self._blind,
-                look_cost=self._questions.cost if self._questions is not None else 0.0,
+                look_cost=self._cost,
                 blind_seconds=self._blind_seconds,
                 latest=self._latest,
                 looks=self._looks,

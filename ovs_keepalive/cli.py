@@ -117,13 +117,16 @@ def _show(options: argparse.Namespace) -> int:
         from ovs_keepalive import watch
 
         return watch.run(options.json)
-    from ovs_keepalive.formats import document, tables
+    from ovs_keepalive.formats import document, ports, tables
 
     node = ask_daemon("keepalive/status", "--json")
     if not document.is_node(node):
         cure = "is it of another version? ovs-appctl -t ovs-keepalive version"
         raise Problem(f"what the daemon answers is no node document: {cure}", UNREACHABLE)
-    print(json.dumps(node, indent=2) if options.json else tables.show(node), end="\n" if options.json else "")
+    if options.json:
+        print(json.dumps(node, indent=2))
+    else:
+        print(tables.show(node), ports.glance(node.get("ports", ())), sep="", end="")
     return WELL if document.is_well(node) else UNHEALTHY
 
 
@@ -144,6 +147,33 @@ def ask_daemon(method: str, *arguments: str) -> Any:
         raise Problem(f"{error}: is ovs-keepalive running?", UNREACHABLE) from error
     except Refused as error:
         raise Problem(str(error), UNREACHABLE) from error
+
+
+def _ports(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    remote = _remote(options.ovsdb, config)
+    if options.action == "audit":
+        return _ports_audit(options, config, remote)
+    from ovs_keepalive import port_verbs
+
+    given = config.vswitchd_pidfile
+    return port_verbs.run(options, remote, Path(given) if given else None, sys.stdout)
+
+
+def _ports_audit(options: argparse.Namespace, config: Config, remote: str) -> int:
+    from ovs_keepalive import port_audit, survey_child
+
+    def daemon() -> Any:
+        try:
+            return ask_daemon("ports/audit", "--json")
+        except Problem:
+            return None
+
+    try:
+        order = survey_child.order_of(config, remote)
+        return WELL if port_audit.run(daemon, order, options.json, sys.stdout) else UNHEALTHY
+    except port_audit.Unreachable as error:
+        raise Problem(f"ports audit: {error}", UNREACHABLE) from error
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -250,6 +280,7 @@ def _remote(given: str | None, config: Config) -> str:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "incident": _incident,
+    "ports": _ports,
     "upgrade": _upgrade,
     "run": _run,
     "show": _show,

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovs_keepalive import __version__
+from ovs_keepalive import __version__, port_options
 
 WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
 LONGEST_RESTART = 3600  # seconds
@@ -51,6 +51,7 @@ def command_line() -> argparse.ArgumentParser:
     schema = verbs.add_parser("schema", parents=[database], help="the columns in a running ovsdb-server")
     schema.add_argument("action", choices=("status", "apply", "revert"), help="compare, add or take away")
 
+    port_options.add(verbs, database)
     _add_incident(verbs, common)
 
     verbs.add_parser(

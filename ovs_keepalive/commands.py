@@ -15,6 +15,9 @@ from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.core.breaks import LONGEST
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.formats import breaks, document, incident, tables
+from ovs_keepalive.formats import ports as of_ports
+from ovs_keepalive.port_commands import PortCommands
+from ovs_keepalive.ports import PortWatch
 from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick, seconds
 from ovs_keepalive.restarts import Restarts
 from ovs_keepalive.upgrade import Refused
@@ -26,6 +29,7 @@ class Source(Protocol):
     snapshot: Snapshot | None
     blackbox: BlackBox
     restarts: Restarts
+    ports: PortWatch
 
     @property
     def events(self) -> list[Transition]:
@@ -64,6 +68,7 @@ class Commands:
             ("exit", "", 0, 0, self._exit),
         ):
             self._server.register(name, usage, least, most, command)
+        PortCommands(self._server, self._source)
 
     def _snapshot(self) -> Snapshot:
         if self._source.snapshot is None:
@@ -87,7 +92,7 @@ class Commands:
             facts.insert(0, ("announced restart", planned))
         return Answer(
             lambda: tables.status(snapshot, facts),
-            lambda: document.node(snapshot, moment(), dict(facts), self._source.events),
+            lambda: document.node(snapshot, moment(), dict(facts), self._source.events, self._source.ports.told),
         )
 
     def _health(self, _arguments: list[str]) -> Answer:
@@ -119,7 +124,8 @@ class Commands:
                 lambda: document.node(snapshot, moment(), {})["vswitchd"],
             )
         pmd = pick(snapshot, arguments[0])
-        return Answer(lambda: tables.explain_pmd(snapshot, pmd), lambda: document.pmd_document(pmd, moment()))
+        said = of_ports.explained(snapshot, self._source.ports.told, pmd.name)
+        return Answer(lambda: tables.explain_pmd(snapshot, pmd) + said, lambda: document.pmd_document(pmd, moment()))
 
     def _history(self, snapshot: Snapshot, arguments: list[str]) -> Answer:
         transitions = document.merged(snapshot.history, self._source.events)[-count(arguments, 100) :]
@@ -144,7 +150,11 @@ class Commands:
 
     def _breaks(self, snapshot: Snapshot, arguments: list[str]) -> Answer:
         log = snapshot.breaks[-count(arguments, len(snapshot.breaks) or 1) :]
-        return Answer(lambda: breaks.listing(log), lambda: [breaks.document(one) for one in log])
+        ports = self._source.ports.told
+        return Answer(
+            lambda: breaks.listing(log, [of_ports.back(of_ports.returned(ports, one)) for one in log]),
+            lambda: [document.with_vms(one, ports) for one in log],
+        )
 
     def _plan_restart(self, _snapshot: Snapshot, arguments: list[str]) -> Answer:
         plan = self._source.restarts.announce(seconds(arguments[0], LONGEST), moment())

@@ -135,6 +135,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             kind="HOST:PORT or off",
         ),
     ] = "127.0.0.1:9811"
+    ports_period: Annotated[
+        float,
+        _key(
+            "Time between two looks at the ports, by a process of its own; what changes in the database is looked at "
+            "at once. 0: ports are not looked at.",
+            unit="s",
+            live=True,
+            ge=0,
+            le=3600,
+        ),
+    ] = 5.0
     state_dir: Annotated[str, _key("Directory of the black-box records, and of what a new start has to know.")] = (
         "/var/lib/ovs-keepalive"
     )

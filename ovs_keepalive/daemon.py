@@ -28,6 +28,7 @@ from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
 from ovs_keepalive.lasting import LastingBeat, whose
 from ovs_keepalive.pidfile import Pidfile, Taken
+from ovs_keepalive.ports import PortWatch
 from ovs_keepalive.process import catch_signals, ignore_signals, raise_descriptor_limit
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.board import Shown
@@ -45,6 +46,7 @@ from ovs_keepalive.sensors.switches import event_witness
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 from ovs_keepalive.shelf import Shelf
 from ovs_keepalive.slot import Slot
+from ovs_keepalive.survey_child import SurveyChild, order_of
 from ovs_keepalive.upgrade import Parts, Upgrade
 
 log = ovs.vlog.Vlog("ovs_keepalive")
@@ -87,6 +89,8 @@ class Daemon:
         self._keeper = self._keep_schema()
         self.blackbox = BlackBox(Path(config.state_dir), options.remote, options.vswitchd_pidfile)
         self._hooks = Hooks(config.hooks)
+        child = SurveyChild(order_of(config, options.remote, options.vswitchd_pidfile))
+        self.ports = PortWatch(child, config.ports_period, self._session.note)
         self._exposition = Exposition(__version__)
         web = options.listen
         self._web = WebServer(web, moment, self._exposition.render) if web is not None else None
@@ -134,6 +138,7 @@ class Daemon:
             self._tell(snapshot, now)
         self._hooks.run(now.mono)
         self.blackbox.run(snapshot, now.mono)
+        self.ports.run(now.mono, self.snapshot)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
         if self._web is not None:
@@ -159,6 +164,7 @@ class Daemon:
             self._mirror.run(now)
 
     def _publish(self, snapshot: Snapshot, now: Moment) -> None:
+        self._columns.beside = self.ports.pairs
         self._columns.publish(snapshot, now)
         if self._mirror is not None:
             self._mirror.publish(snapshot)
@@ -169,8 +175,9 @@ class Daemon:
             return
         if snapshot.at.mono - self._weighed >= WEIGH:
             self._weighed, self._facts = snapshot.at.mono, dict(self.facts())
+        self._exposition.ports = self.ports.metric
         self._exposition.take(snapshot, self._columns.committed, self._columns.failed)
-        self._web.publish(Shown(snapshot, self._facts, tuple(self.events)))
+        self._web.publish(Shown(snapshot, self._facts, tuple(self.events), self.ports.told))
 
     def _block(self) -> None:
         poller = ovs.poller.Poller()
@@ -181,6 +188,7 @@ class Daemon:
         self._appctl.wait(poller)
         self._upgrade.wait(poller)
         self._hooks.wait(poller)
+        self.ports.wait(poller)
         poller.block()
         try:
             self._wakeup.recv(64)
@@ -230,6 +238,7 @@ class Daemon:
                 self._chronicle.tell(said, f"configuration read anew: {said}", now.mono, log.info)
             self._columns.refresh = self._config.refresh / 1000
             self._hooks.directory = self._config.hooks
+            self.ports.period = self._config.ports_period
             if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
                 self._keeper = self._keep_schema()
             self._beat.change(self._settings())
@@ -259,6 +268,7 @@ class Daemon:
             affinity=tuple(sorted(self._room.inherited)),
             plan=self.restarts.plan,
             flow_restored=self.restarts.flow_restored,
+            ports=self.ports.memory,
         )
 
     def _claim(self) -> Pidfile | None:
@@ -280,6 +290,7 @@ class Daemon:
         if memory is not None:
             why = f"{memory.daemon}, last noted {now.mono - memory.at.mono:.1f} s before"
             self._go_on_from(memory, Transition(now, "daemon", "away", "back", "none", why))
+        self.ports.memory = self._shelf.ports  # it tells of which vswitchd it is, and holds for the next one too
 
     def _go_on_from(self, memory: Memory, gap: Transition | None) -> None:
         self._asked = memory.asked
@@ -291,6 +302,7 @@ class Daemon:
         self._exposition.go_on_from(memory.ledger, memory.counted_to, memory.cpu)
         self._chronicle.told = memory.told
         self._hooks.go_on_from(memory.told)
+        self.ports.memory = memory.ports
 
     # --- what the commands ask -----------------------------------------------------------------
 
@@ -310,6 +322,7 @@ class Daemon:
             ("memory", self._shelf.fact),
             *([("upgrade", self._upgrade.fact)] if self._upgrade.fact else []),
             ("hooks", self._hooks.fact),
+            ("ports", self.ports.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
@@ -341,6 +354,7 @@ class Daemon:
         else:
             self._shelf.forget()
         self.blackbox.close()
+        self.ports.close()
         self._empty_columns()
         self._hooks.close()
         self._session.close()

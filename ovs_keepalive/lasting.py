@@ -55,7 +55,6 @@ class LastingBeat(Beat):
     def go_on_from(self, was: Beating, settings: Settings, now: Moment, gap: Transition | None) -> None:
         """Begin with what was known. Before start(). gap: nobody looked meanwhile, and this is said of it."""
         self._settings = self._wanted = settings
-        self._effective = settings.interval
         self._stretch(was.cost)
         register = memory.register(was)
         self._register = register if gap is None else memory.after_a_gap(register, now, gap)
@@ -87,7 +86,7 @@ class LastingBeat(Beat):
     def leave(self) -> bool:
         """End the thread between two looks, no answer owed but an overdue one; whether it has ended."""
         self._leaving = True
-        os.eventfd_write(self._wake, 1)
+        self._bell.ring()
         self._thread.join(LEAVING)
         return not self._thread.is_alive()
 

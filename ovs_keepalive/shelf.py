@@ -21,6 +21,7 @@ from ovs_keepalive import records
 from ovs_keepalive.beat import moment
 from ovs_keepalive.core.memory import Memory, refusal
 from ovs_keepalive.core.model import Moment, ProcessId, Snapshot
+from ovs_keepalive.core.ports import PortsMemory
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.core.settings import Asked
 from ovs_keepalive.formats import memory as form
@@ -62,6 +63,7 @@ class Shelf:
         self._busy = self._over = False
         self._thread: threading.Thread | None = None
         self._repeats = Repeats()
+        self.ports = PortsMemory()  # of the newest document of this boot, also of one that is not gone by
 
     @property
     def fact(self) -> str:
@@ -82,6 +84,7 @@ class Shelf:
         stored: descriptors that systemd has kept, closed here. present: the vswitchd process of now.
         """
         found: list[Memory] = []
+        read_at_all: list[Memory] = []
         why: list[str] = []
         documents = iter(self._documents(stored))
 
@@ -92,6 +95,7 @@ class Shelf:
                 except form.Unusable as error:
                     why.append(f"{name}: {error}")
                     continue
+                read_at_all.append(memory)
                 if reason := refusal(memory, now, present):
                     why.append(f"{name}: {reason}")
                 else:
@@ -102,6 +106,8 @@ class Shelf:
         reader.join(PATIENCE)
         if reader.is_alive():
             why.append(f"{self.path}: not read within {PATIENCE:g} s")
+        if past := [memory for memory in read_at_all if memory.at.mono <= now.mono]:
+            self.ports = max(past, key=lambda memory: memory.at.mono).ports
         newest = max(found, key=lambda memory: memory.at.mono, default=None)
         if newest is not None:
             log.info(f"going on from what {newest.daemon} knew {now.mono - newest.at.mono:.1f} s ago")

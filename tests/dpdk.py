@@ -38,6 +38,7 @@ class DpdkSandbox(Sandbox):
             "dpdk-init": "true",
             "dpdk-lcore-mask": "0x1",
             "dpdk-socket-mem": str(MEMORY),
+            "dpdk-socket-limit": str(MEMORY),  # else it takes whatever pages there are for its buffers
             "dpdk-extra": " ".join(["--no-pci --iova-mode=va --in-memory", *self._plugins]),
             "pmd-cpu-mask": f"{1 << core:#x}",
         }
@@ -133,18 +134,18 @@ def dpdk_sandbox() -> Iterator[Sandbox]:
 
 
 @contextmanager
-def hugepages() -> Iterator[None]:
-    """What DPDK needs; the test is skipped with what is missing."""
-    if not BINARY.exists():
-        pytest.skip(f"{BINARY}: not installed: apt-get install openvswitch-switch-dpdk")
+def hugepages(wanted: int = WANTED, binary: Path = BINARY) -> Iterator[None]:
+    """What DPDK needs; the test is skipped with what is missing. wanted: pages of 2 MiB."""
+    if not binary.exists():
+        pytest.skip(f"{binary}: not installed: apt-get install openvswitch-switch-dpdk")
     before = HUGEPAGES.read_text()
     try:
-        HUGEPAGES.write_text(str(int(before) + WANTED))
+        HUGEPAGES.write_text(str(int(before) + wanted))
     except OSError as error:
         pytest.skip(f"{HUGEPAGES}: {error.strerror}")
     try:
-        if int(HUGEPAGES.read_text()) < int(before) + WANTED:
-            pytest.skip(f"{HUGEPAGES}: this machine has not {WANTED} to give")
+        if int(HUGEPAGES.read_text()) < int(before) + wanted:
+            pytest.skip(f"{HUGEPAGES}: this machine has not {wanted} to give")
         with _tracefs():
             yield
     finally:

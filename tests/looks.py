@@ -175,6 +175,7 @@ class Scene:
         self._ended: Ended | None = None
         self._seen: Seen[tuple[ThreadLook, ...]] | None = None
         self._last: dict[ThreadId, ThreadLook] = {}
+        self._glance: tuple[Moment, dict[ThreadId, tuple[int, int]]] | None = None
         self._numbers = 5
         self.begin()
 
@@ -259,6 +260,7 @@ class Scene:
             if not other:
                 return
             looks = Looks(now, self.process)
+        self._judge_glanced(looks)
         self._judge(looks)
         if self.process is not None and not self.register.steady and heartbeat.lacks_base(self.register):
             threads = Looks(now, self.process, threads=self._look_at_threads(now, self.process, anew=False))
@@ -277,6 +279,20 @@ class Scene:
             self._asked, self._asked_rxqs = ("rxqs", self.now), self.now
         self._note(before)
 
+    def _judge_glanced(self, looks: Looks) -> None:
+        if looks.iterations is not None or looks.counters is not None:
+            just_after = Moment(looks.now.mono + 1e-5, looks.now.wall_ms)
+            times = {one.id: (round(one.run * 1e9), round(one.wait * 1e9)) for one in self.workers if one.exists}
+            self._glance = just_after, times
+        elif looks.main is not None and looks.main.silent and self._glance is not None:
+            (at, times), self._glance = self._glance, None
+            known = tuple(
+                self._last[id]._replace(at=at.mono, run_ns=run, wait_ns=wait, close=None)
+                for id, (run, wait) in times.items()
+                if id in self._last and id.process == self.process
+            )
+            self._judge(Looks(at, self.process, threads=Seen(at, known)))
+
     def _judge(self, looks: Looks) -> None:
         self.register = heartbeat.judge(self.register, looks, self.settings, self.interval, self.period)
         self.watch = breaks.follow(self.watch, looks, self.register, self.settings, self.period)
@@ -286,6 +302,7 @@ class Scene:
 
     def _turn_to(self, process: ProcessId | None) -> None:
         self.process, self._asked, self._answered, self._seen = process, None, False, None
+        self._glance = None
         self._read_all = float("-inf")
 
     def _is_due(self) -> bool:

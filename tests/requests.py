@@ -16,8 +16,11 @@ import ovs.vlog
 from ovs_keepalive import __version__
 from ovs_keepalive.commands import Commands
 from ovs_keepalive.core.model import Snapshot, Transition
+from ovs_keepalive.formats.survey import Order
+from ovs_keepalive.ports import PortWatch
 from ovs_keepalive.publishers.appctl_server import AppctlServer, Connection, log
 from ovs_keepalive.restarts import Restarts
+from ovs_keepalive.survey_child import SurveyChild
 from ovs_keepalive.upgrade import Refused
 
 
@@ -67,6 +70,7 @@ class Source:
         self.blackbox: Any = Box(directory)
         self.told: list[Transition] = []  # of announced restarts
         self.restarts = Restarts(self.told.append, lambda: None)
+        self.ports = PortWatch(SurveyChild(Order("unix:none", None, ("", "", "", ""))), 5.0, self.told.append)
         self.stopped = False
         self._facts = facts or {}
 

@@ -324,7 +324,12 @@ def _evidence(old: Pmd, pmd: Pmd, now: Moment) -> str:
     if pmd.state is State.UNUSED:
         return "vswitchd lists no rxq for it"
     if pmd.state is State.ALIVE:
-        return f"progress again after {old.quiet:.2f} s" if old.quiet else "progress again"
+        # Not old.quiet: that ends with the first sign of run time, which a silent main thread cannot confirm.
+        return (
+            f"progress again after {pmd.progress.mono - old.progress.mono:.2f} s"
+            if old.progress != NEVER
+            else "progress"
+        )
     if pmd.progress == NEVER:
         seen = "no progress ever seen"
     else:

@@ -13,8 +13,10 @@ from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.incident import Watch
 from ovs_keepalive.core.ledger import Line
 from ovs_keepalive.core.model import Cause, LookCounts, Moment, Others, Plan, Pmd, ProcessId, Transition, Vswitchd
+from ovs_keepalive.core.ports import PortsMemory
 from ovs_keepalive.core.settings import Asked
 
+NOTHING = PortsMemory()
 OLDEST = 3600.0  # seconds after which a memory is not gone by any more
 
 
@@ -59,6 +61,7 @@ class Memory(NamedTuple):
     affinity: tuple[int, ...]  # CPUs that the first daemon was started with
     plan: Plan | None  # the restart that was announced
     flow_restored: Moment | None  # as in Settings
+    ports: PortsMemory = NOTHING  # what OVS forgets of them; version 1 of the document had none
 
 
 def register(beating: Beating) -> Register:

@@ -108,7 +108,13 @@ def course(pmds: Mapping[ThreadId, Pmd], process: ProcessId | None, at: Moment) 
     """What the Iterations of the next look are compared with; None when there is more to see than progress."""
     iterations, parked = {}, set()
     for id, pmd in pmds.items():
-        if pmd.quiet or pmd.iterations is None or id.process != process or pmd.core in iterations:
+        if (
+            pmd.quiet
+            or pmd.vanished_at is not None
+            or pmd.iterations is None
+            or id.process != process
+            or pmd.core in iterations
+        ):
             return None
         if pmd.state is State.UNUSED and pmd.rxqs == ():
             parked.add(pmd.core)
@@ -206,16 +212,16 @@ def _thread(pmd: Pmd, threads: Mapping[ThreadId, ThreadLook], view: View) -> Pmd
     if look is pmd.look:
         return pmd
     quiet, compared, still = pmd.quiet, pmd.compared, pmd.still
+    base = look if pmd.base.at <= pmd.progress.mono else pmd.base
     if view.silent and look.at > compared and cause.stands_still(pmd.look, look):
         # It may have gone on until the look from which on it is proven to stand still.
-        first = pmd.base if cause.stands_still(pmd.base, look) else pmd.look
-        gap = min(max(0.0, pmd.look.at - max(compared, first.at)), view.longest_gap)
+        base = pmd.base if cause.stands_still(pmd.base, look) else pmd.look
+        gap = min(max(0.0, pmd.look.at - max(compared, base.at)), view.longest_gap)
         gap += min(look.at - max(compared, pmd.look.at), view.longest_gap)
         quiet, compared, still = quiet + gap, look.at, still + gap
     elif look.run_ns != pmd.look.run_ns:
         # It ran: what looked like a stall was a nap, and naps do not add up. What the Iterations proved stays.
         quiet, still = max(0.0, quiet - still), 0.0
-    base = look if pmd.base.at <= pmd.progress.mono else pmd.base
     return pmd._replace(look=look, name=look.name, base=base, quiet=quiet, compared=compared, still=still)
 
 

@@ -8,15 +8,19 @@ from typing import Any
 
 from ovs_keepalive.core import breaks, vswitchd
 from ovs_keepalive.core.model import Break, Moment, Plan, Snapshot
+from ovs_keepalive.core.ports import Return
 from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.formats.tables import ENABLED, stamp, utc
 
 NAMED = 8  # ports; more are counted
 
 
-def listing(log: Sequence[Break]) -> str:
-    """`keepalive/breaks`: one line each, newest last."""
-    lines = [line(one) for one in log] or ["vswitchd has not ended since this daemon watches"]
+def listing(log: Sequence[Break], beside: Sequence[str] = ()) -> str:
+    """`keepalive/breaks`: one line each, newest last. beside: what else is known of each, "" for nothing."""
+    said = beside or [""] * len(log)
+    lines = [f"{line(one)}{more and f'; {more}'}" for one, more in zip(log, said, strict=True)] or [
+        "vswitchd has not ended since this daemon watches"
+    ]
     return "".join(f"{one_line(text)}\n" for text in (ENABLED, *lines))
 
 
@@ -27,8 +31,11 @@ def line(one: Break) -> str:
     return f"{stamp(one.ended)}  {one.kind}  pid {one.pid_old} -> {new}  {'; '.join(parts)}"
 
 
-def document(one: Break) -> dict[str, Any]:
-    """One break. Times: `…_ms` durations, else epoch ms; None: it has not come, or cannot be known."""
+def document(one: Break, vms: Sequence[Return] = ()) -> dict[str, Any]:
+    """One break. Times: `…_ms` durations, else epoch ms; None: it has not come, or cannot be known.
+
+    vms: the ports whose peers were connected before it, and how they came back.
+    """
     known, lasted, silent = not one.unknown, breaks.data_plane(one), breaks.control_plane(one)
     return {
         "pid_old": one.pid_old,
@@ -52,6 +59,10 @@ def document(one: Break) -> dict[str, Any]:
         "first_port_up": _wall(breaks.first_port(one)),
         "ports": [{"name": port, "back": _wall(back)} for port, back in one.ports],
         "ports_missing": list(breaks.missing(one)),
+        "vms": [
+            {"name": vm.name, "back": _wall(vm.connected), "link": _wall(vm.link), "packets": _wall(vm.packets)}
+            for vm in vms
+        ],
     }
 
 

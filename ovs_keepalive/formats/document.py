@@ -10,22 +10,35 @@ import msgspec
 
 from ovs_keepalive.core import health, others
 from ovs_keepalive.core import vswitchd as process
-from ovs_keepalive.core.model import BAD, NEVER, Cause, Moment, Pmd, Snapshot, Transition, VswitchdState
+from ovs_keepalive.core.health import Health
+from ovs_keepalive.core.model import BAD, NEVER, Break, Cause, Moment, Pmd, Snapshot, Transition, VswitchdState
+from ovs_keepalive.core.ports import Ports
 from ovs_keepalive.formats import breaks, summary
+from ovs_keepalive.formats import ports as of_ports
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
 RECENT = 20  # transitions in it
 BREAKS = 5  # in it
+NOT_LOOKED = Ports()
 
 
-def node(snapshot: Snapshot, now: Moment, facts: dict[str, str], events: Sequence[Transition] = ()) -> dict[str, Any]:
-    """One node's health. Times: `…_ms` durations, else epoch ms. facts, events: what the main loop knows besides."""
+def node(
+    snapshot: Snapshot,
+    now: Moment,
+    facts: dict[str, str],
+    events: Sequence[Transition] = (),
+    ports: Ports = NOT_LOOKED,
+) -> dict[str, Any]:
+    """One node's health. Times: `…_ms` durations, else epoch ms. facts, events, ports: what the main loop knows."""
     vswitchd = snapshot.vswitchd
+    known = of_ports.brief(ports)
+    broken = of_ports.broken(known)
+    word = health.judge(snapshot)
     return {
         "version": VERSION,
         "enabled": snapshot.settings.enabled,
-        "health": health.judge(snapshot),
-        "summary": summary.line(snapshot),
+        "health": Health.WARNING if broken and word is Health.WELL else word,
+        "summary": "; ".join([summary.line(snapshot), *([f"ports: {broken}"] if broken else [])]),
         "at": snapshot.at.wall_ms,
         "age_ms": max(0, round((now.mono - snapshot.at.mono) * 1000)),
         "sequence": snapshot.seq,
@@ -55,9 +68,16 @@ def node(snapshot: Snapshot, now: Moment, facts: dict[str, str], events: Sequenc
             "own_latest_ms": round(snapshot.latest * 1000),
         },
         "transitions": [transition_document(one) for one in merged(snapshot.history, events)[-RECENT:]],
-        "breaks": [breaks.document(one) for one in snapshot.breaks[-BREAKS:]],
+        "breaks": [with_vms(one, ports) for one in snapshot.breaks[-BREAKS:]],
+        "ports": known,
         "daemon": facts,
     }
+
+
+def with_vms(one: Break, ports: Ports) -> dict[str, Any]:
+    """A break, with what it did to VMs."""
+    record = of_ports.returned(ports, one)
+    return breaks.document(one, () if record is None else record.ports)
 
 
 def merged(*histories: Sequence[Transition]) -> list[Transition]:
@@ -152,6 +172,8 @@ def is_well(node: dict[str, Any]) -> bool:
     """Whether a node document tells of nothing unhealthy: what `show` ends with 0 for. Disabled is not unhealthy."""
     if not node["enabled"]:
         return True
-    return node["vswitchd"]["state"] == VswitchdState.RUNNING and not any(
-        pmd["state"] in BAD or pmd["cause"] != Cause.NONE for pmd in node["pmds"]
+    return (
+        node["vswitchd"]["state"] == VswitchdState.RUNNING
+        and not any(pmd["state"] in BAD or pmd["cause"] != Cause.NONE for pmd in node["pmds"])
+        and not of_ports.broken(node.get("ports", ()))
     )

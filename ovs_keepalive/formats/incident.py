@@ -9,11 +9,10 @@ from typing import Annotated, Any
 import msgspec
 
 from ovs_keepalive.core.model import Moment
-from ovs_keepalive.formats.plain import json_bytes, one_line
+from ovs_keepalive.formats.plain import LAST_MS, json_bytes, one_line
 from ovs_keepalive.formats.tables import stamp
 
 CLIP = 1 << 20  # characters of one text
-LAST_MS = 253_402_300_799_999  # epoch ms of the last moment that has a date of four digits
 DEEPEST = 20  # levels of a section that are laid out; the database has 5
 
 

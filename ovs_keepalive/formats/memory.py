@@ -15,12 +15,11 @@ import msgspec
 
 from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import Moment
-from ovs_keepalive.formats.plain import json_bytes
+from ovs_keepalive.formats.plain import LAST_MS, json_bytes
 
-VERSION = 1  # a successor reads its own and, from 2 on, the one before
+VERSION = 2  # a successor reads its own and the one before
 FORMAT: Literal["ovs-keepalive memory"] = "ovs-keepalive memory"
 LARGEST = 16 << 20  # bytes; 512 PMDs with 500 transitions take less than 1 MB
-LAST_MS = 253_402_300_799_999  # epoch ms of the last moment that has a date of four digits
 
 
 class Unusable(Exception):
@@ -53,8 +52,8 @@ def decode(document: bytes, boot: str, pidfile: str) -> Memory:
     first, _, rest = document.partition(b"\n")
     try:
         head = _HEAD.decode(first)
-        if head.version != VERSION:
-            raise Unusable(f"version {head.version} of the document, this daemon reads {VERSION}")
+        if head.version not in (VERSION - 1, VERSION):
+            raise Unusable(f"version {head.version} of the document, this daemon reads {VERSION - 1} and {VERSION}")
         if head.boot != boot:
             raise Unusable("it is of another boot")
         if head.pidfile != pidfile:
@@ -91,4 +90,10 @@ def _moments(memory: Memory) -> Iterator[Moment]:
     for broken in beating.breaks.log:
         yield from (moment for moment in broken if isinstance(moment, Moment))
         yield from (back for _, back in broken.ports if back is not None)
+    yield memory.ports.since
+    for port in memory.ports.ports:
+        yield from (moment for moment in port if isinstance(moment, Moment))
+        yield from port.flaps
+    for returned in memory.ports.returns:
+        yield from (moment for port in returned.ports for moment in port if isinstance(moment, Moment))
     yield from (moment for moment in (memory.plan and memory.plan.at, memory.flow_restored) if moment is not None)

@@ -8,13 +8,13 @@ of 256 PMDs takes 40 to 60 ms of CPU (docs/decisions/0008).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import NamedTuple
 
 from ovs_keepalive.core import breaks, ledger, tally
-from ovs_keepalive.core.model import NEVER, Cause, Pmd, Snapshot, State, VswitchdState
+from ovs_keepalive.core.model import NEVER, Cause, Pmd, State, VswitchdState
+from ovs_keepalive.core.ports import PortState
+from ovs_keepalive.formats.metric import Facts, Family, Kind, Page, Row, label
 from ovs_keepalive.formats.plain import one_line
 
 PREFIX = "ovs_keepalive_"
@@ -22,61 +22,6 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 # The first words of lines that say what is not seen (core.vswitchd.blind), by the source that does not show it.
 BLIND = {"control-socket": ("iterations", "rxqs", "main thread"), "proc": ("threads",)}
-
-
-class Kind(StrEnum):
-    """What a value is, in Prometheus's words."""
-
-    GAUGE = "gauge"
-    COUNTER = "counter"
-    HISTOGRAM = "histogram"
-    INFO = "info"
-
-
-class Own(NamedTuple):
-    """What the daemon itself takes."""
-
-    cpu: float  # seconds since it began
-    memory: int  # bytes in RAM
-    began: float  # epoch seconds
-
-
-class Facts(NamedTuple):
-    """All that is told; of the time of its writing are the daemon's own costs only."""
-
-    version: str
-    own: Own
-    committed: int  # transactions
-    failed: int
-    snapshot: Snapshot | None  # None: there is none yet
-    counted: Mapping[str, ledger.Counted]  # by the names of PMDs, fit to leave
-
-
-class Page(NamedTuple):
-    """The facts, with the PMDs arranged for many families."""
-
-    facts: Facts
-    snapshot: Snapshot
-    pmds: tuple[tuple[str, str, Pmd], ...]  # name and labels, fit to leave
-
-
-class Row(NamedTuple):
-    """One line: its labels as they stand between the braces."""
-
-    labels: str
-    value: float
-    suffix: str = ""  # of the family's name
-
-
-class Family(NamedTuple):
-    """One metric."""
-
-    name: str  # without PREFIX
-    kind: Kind
-    labels: tuple[str, ...]
-    help: str
-    of_facts: Callable[[Facts], Iterable[Row]] | None = None  # known before the first snapshot …
-    rows: Callable[[Page], Iterable[Row]] = lambda _: ()  # … or only with one
 
 
 def text(facts: Facts, *, openmetrics: bool) -> Iterator[str]:
@@ -94,12 +39,6 @@ def text(facts: Facts, *, openmetrics: bool) -> Iterator[str]:
             yield lines
     if openmetrics:
         yield "# EOF\n"
-
-
-def label(name: str, value: str) -> str:
-    """One label as it stands between the braces. The value has to be fit to leave; quoted it is here."""
-    quoted = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    return f'{name}="{quoted}"'
 
 
 def _head(family: Family, *, openmetrics: bool) -> str:
@@ -218,6 +157,14 @@ def _breaks(page: Page) -> Iterable[Row]:
 def _last_break(page: Page) -> Iterable[Row]:
     lasted = breaks.data_plane(page.snapshot.breaks[-1]) if page.snapshot.breaks else None
     return [] if lasted is None else [Row("", lasted[1])]
+
+
+def _ports(page: Page) -> Iterable[Row]:
+    """None of a port whose state is not known is 1."""
+    for name, state in page.facts.ports:
+        labels = label("port", name)
+        for one in PortState:
+            yield Row(f'{labels},state="{one}"', int(state is one))
 
 
 def _transactions(facts: Facts) -> Iterable[Row]:
@@ -366,6 +313,13 @@ FAMILIES = (
         (),
         "About how long the newest of them left packets unsent; absent while that is not known (no traffic, no end).",
         rows=_last_break,
+    ),
+    Family(
+        "port_state",
+        Kind.GAUGE,
+        ("port", "state"),
+        "1 for the state that the port is in, 0 for the others; all 0 where none is proven.",
+        rows=_ports,
     ),
     Family(
         "ovsdb_transactions_total",

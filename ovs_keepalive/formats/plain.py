@@ -20,6 +20,7 @@ _UNFIT = re.compile("\0+")
 SHORT = 100  # characters of a name that a sentence shows; the longest that OVS itself makes has 60
 _TAIL = 20  # of these, from its end
 DEEPEST = 50  # levels of a document
+LAST_MS = 253_402_300_799_999  # epoch ms of the last moment that has a date of four digits
 
 
 def one_line(text: str) -> str:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import Moment, Snapshot, Transition
+from ovs_keepalive.core.ports import Ports
 from ovs_keepalive.core.strip import STEP, Strip
 from ovs_keepalive.formats import document, summary
 from ovs_keepalive.formats.plain import json_bytes
@@ -23,6 +24,7 @@ class Shown(NamedTuple):
     snapshot: Snapshot
     facts: dict[str, str]
     events: tuple[Transition, ...]  # of the database session
+    ports: Ports = document.NOT_LOOKED
 
 
 class Board:
@@ -68,7 +70,7 @@ class Board:
         with self._lock:
             version, at, body = self._made
             if version != self._version or now.mono - at >= PAUSE:
-                body = json_bytes(document.node(shown.snapshot, now, shown.facts, shown.events))
+                body = json_bytes(document.node(shown.snapshot, now, shown.facts, shown.events, shown.ports))
                 self._made = (self._version, now.mono, body)
             return body
 

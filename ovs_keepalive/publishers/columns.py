@@ -31,7 +31,8 @@ class Columns:
         self.committed = self.failed = 0
         self.last_error = ""
         self._session = session
-        self.refresh = refresh  # may be changed at any time
+        self.refresh = refresh  # may be changed at any time …
+        self.beside: Mapping[str, str] = {}  # … as these pairs of keepalive_detail: of ports
         self._version = version
         self._pid = pid
         self._life = (-1, 0)  # of the session, when the schema was last asked for
@@ -140,6 +141,8 @@ class Columns:
         wanted = column.keepalive(snapshot)
         pairs = column.staged(wanted, self._written[0] if self._written is not None else self._before, snapshot)
         details = column.detail(snapshot, self._version, self._pid)
+        if details:
+            details |= self.beside
         if _states(pairs) == _states(wanted):
             self._wanted = None  # this step is all there is to do for it
         if not self._is_due(snapshot, pairs, details):

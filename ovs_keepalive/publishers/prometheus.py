@@ -6,14 +6,15 @@ from __future__ import annotations
 import re
 import resource
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import psutil
 
 from ovs_keepalive.core import ledger
 from ovs_keepalive.core.model import Snapshot, Transition
-from ovs_keepalive.formats import metrics
+from ovs_keepalive.core.ports import PortState
+from ovs_keepalive.formats import metric, metrics
 from ovs_keepalive.formats.plain import one_line
 
 PAUSE = 0.25  # seconds between two snapshots without a transition of which one page will do
@@ -29,6 +30,7 @@ class _Taken(NamedTuple):
     counted: Mapping[str, ledger.Counted]
     committed: int
     failed: int
+    ports: Sequence[tuple[str, PortState | None]] = ()
 
 
 class Exposition:
@@ -45,6 +47,7 @@ class Exposition:
         self._pages: dict[bool, tuple[_Taken | None, bytes]] = dict.fromkeys((False, True), (None, b""))
         self._history: tuple[Transition, ...] = ()  # the last one that was counted …
         self._counted_to = float("-inf")  # … up to this moment, monotonic
+        self.ports: Sequence[tuple[str, PortState | None]] = ()  # as the next page tells them
 
     def take(self, snapshot: Snapshot, committed: int = 0, failed: int = 0) -> None:
         """The newest snapshot, and how many transactions there were. Costs nothing while no state changes."""
@@ -52,7 +55,7 @@ class Exposition:
         if snapshot.history is not self._history:
             self._history = snapshot.history
             counted = self._count(counted, snapshot)
-        self._taken = _Taken(snapshot, counted, committed, failed)
+        self._taken = _Taken(snapshot, counted, committed, failed, self.ports)
 
     @property
     def counted(self) -> tuple[tuple[ledger.Line, ...], float, float]:
@@ -81,8 +84,9 @@ class Exposition:
         return metrics.OPENMETRICS if openmetrics else metrics.TEXT, page
 
     def _page(self, taken: _Taken, *, openmetrics: bool) -> bytes:
-        own = metrics.Own(self._cpu(), self._self.memory_info().rss, self._began)
-        facts = metrics.Facts(self._version, own, taken.committed, taken.failed, taken.snapshot, taken.counted)
+        own = metric.Own(self._cpu(), self._self.memory_info().rss, self._began)
+        told = taken.committed, taken.failed, taken.snapshot, taken.counted, taken.ports
+        facts = metric.Facts(self._version, own, *told)
         return "".join(metrics.text(facts, openmetrics=openmetrics)).encode()
 
     def _cpu(self) -> float:
@@ -103,7 +107,7 @@ def _says_the_same(of: _Taken, now: _Taken) -> bool:
     if of.snapshot is None or now.snapshot is None:
         return of is now
     same = of.snapshot.history is now.snapshot.history and of.snapshot.settings == now.snapshot.settings
-    return same and now.snapshot.at.mono - of.snapshot.at.mono < PAUSE
+    return same and of.ports is now.ports and now.snapshot.at.mono - of.snapshot.at.mono < PAUSE
 
 
 def wants_openmetrics(accept: str) -> bool:

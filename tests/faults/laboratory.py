@@ -73,7 +73,7 @@ class Laboratory:
             cannot(reason)
         self.interval = 0.5  # seconds
         self._max_sleep, self._user = max_sleep, user
-        self._config = {"max-main-share": 50, **(config or {})}
+        self._config = {"max-main-share": 50, "ports-period": 0, **(config or {})}
         self._stack = ExitStack()
         self._start()
 

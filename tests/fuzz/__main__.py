@@ -129,6 +129,7 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
     import atheris
 
     from tests.fuzz import targets
+    from tests.fuzz.target import LARGEST, SLOWEST
 
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     for number in (1, 2):
@@ -144,11 +145,11 @@ def _become(target: Any, corpus: Path, crashes: Path, log: Path, seconds: int) -
         began = time.thread_time()
         target.run(data)
         took = time.thread_time() - began
-        if took > targets.SLOWEST:
+        if took > SLOWEST:
             raise Slow(f"{len(data)} bytes took {took:.1f} s of CPU")
 
     limits = {
-        "max_len": targets.LARGEST,
+        "max_len": LARGEST,
         "len_control": 20,  # longer inputs sooner than by default
         "max_total_time": seconds,
         "timeout": STUCK,

@@ -5,15 +5,11 @@ returns. One line of TARGETS a decoder; `python -m tests.fuzz` and tests/unit/te
 
 from __future__ import annotations
 
-import atexit
 import gzip
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -61,138 +57,29 @@ from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 from tests import collectd_words
+from tests.fuzz.port_targets import PORT_TARGETS
+from tests.fuzz.target import (
+    GOLDEN,
+    NOW,
+    Target,
+    as_json,
+    as_parts,
+    as_text,
+    golden_files,
+    golden_lines,
+    join_parts,
+    kept_open,
+    new_directory,
+    seeds,
+)
 from tests.looks import Scene, pmd, remembered, snapshot
 from tests.requests import Requests, Source
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-LARGEST = 1 << 16  # bytes of an input
-SLOWEST = 1.0  # seconds of CPU that one input may take
-NOW = Moment(1000.0, 1_700_000_000_000)
-
-_kept = ExitStack()
-atexit.register(_kept.close)
-
-
-class Target(NamedTuple):
-    """A decoder. function: takes an input, raises AssertionError when something returned is not as promised."""
-
-    name: str
-    function: Callable[[bytes], None]
-    promised: tuple[type[Exception], ...]  # that the decoder may raise, each with a message of one line
-    seeds: Callable[[], Iterable[bytes]]
-    decodes: str  # for the table in docs/fuzzing.md
-
-    def run(self, data: bytes) -> None:
-        """Try one input. Raises whatever is a crash."""
-        said = ""
-        try:
-            self.function(data)
-        except self.promised as error:
-            said = str(error)
-        assert said.isprintable(), f"no line for people: {said!r}"
-
-
-def _golden(*patterns: str) -> Callable[[], Iterable[bytes]]:
-    return lambda: (path.read_bytes() for pattern in patterns for path in sorted(GOLDEN.glob(pattern)))
-
-
-def _lines(pattern: str, *more: str) -> Callable[[], Iterable[bytes]]:
-    """The lines of golden files, each once but for its digits."""
-
-    def seeds() -> Iterable[bytes]:
-        texts = (line for path in sorted(GOLDEN.glob(pattern)) for line in path.read_text(errors="replace").split("\n"))
-        shapes = {"".join("0" if char.isdigit() else char for char in line): line for line in texts}
-        yield from (line.encode() for line in (*list(shapes.values())[:200], *more))
-
-    return seeds
-
-
-def _these(*texts: object) -> Callable[[], Iterable[bytes]]:
-    return lambda: (text.encode() if isinstance(text, str) else json.dumps(text).encode() for text in texts)
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
-
-
-def _parts(data: bytes, count: int) -> list[bytes]:
-    """The input as several: parted by 0xff, which no text holds."""
-    parts = data.split(b"\xff", count - 1)
-    return [*parts, *[b""] * (count - len(parts))]
-
-
-def _joined(*parts: str | bytes) -> bytes:
-    return b"\xff".join(part.encode() if isinstance(part, str) else part for part in parts)
-
-
-def _directory() -> Path:
-    return Path(_kept.enter_context(tempfile.TemporaryDirectory(prefix="ovs-keepalive-fuzz.")))
-
-
-_KEYS: tuple[str, ...] = (
-    "tables",
-    "Open_vSwitch",
-    "columns",
-    "keepalive",
-    "keepalive_detail",
-    "type",
-    "key",
-    "value",
-    "min",
-    "ephemeral",
-)
-_KEYS += ("enabled", "vswitchd", "pmds", "blind", "state", "pid", "name", "core", "numa", "cause", "witness", "age_ms")
-_KEYS += ("rxqs", "shares", "silent_ms", "effective_interval_ms", "rows", "error", "version", "string", "ovn-x", "set")
-_KEYS += (
-    "enable-keepalive",
-    "keepalive-interval",
-    "ovs-keepalive-core3",
-    "ovs-keepalive-core9",
-    "true",
-    "100",
-    "ALIVE,1",
-    "DEAD,3,1763690430123",
-    "interval=1000;beat=1763690430123",
-    "HUNG;pid=8;culprit=x",
-    "daemon",
-    "other_config",
-)
-
-
-def _built(bytes_: Iterator[int], depth: int) -> Any:
-    """A JSON value of bytes, whatever they are: coverage leads to no JSON, whose decoders are in C."""
-    kind, size = next(bytes_, 0), next(bytes_, 0)
-    match kind % 8:
-        case 0:
-            return (None, False, True, 1.5, float("nan"), 10**25, -1)[size % 7]
-        case 1:
-            return size
-        case 2 | 3:
-            return _KEYS[size % len(_KEYS)]
-        case 4:
-            return bytes(islice(bytes_, size % 32)).decode("utf-8", "surrogateescape")
-        case 5 if depth:
-            return [_built(bytes_, depth - 1) for _ in range(size % 6)]
-        case _ if depth:
-            return {_KEYS[next(bytes_, 0) % len(_KEYS)]: _built(bytes_, depth - 1) for _ in range(size % 12)}
-    return {}
-
-
-def _json(data: bytes) -> Any:
-    """The input as JSON, or one made of it: behind a first byte of 0."""
-    if data[:1] == b"\0":
-        return _built(iter(data[1:]), 6)
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-
 
 # --- replies of vswitchd's control socket ---------------------------------------------------------
 
 
 def _pmd_perf(data: bytes) -> None:
-    text = _text(data)
+    text = as_text(data)
     for block in pmd_perf.parse(text, "dp"):
         assert block.numa >= pmd_perf.NO_NUMA
         assert 0 <= block.core < 10**9
@@ -204,7 +91,7 @@ def _pmd_perf(data: bytes) -> None:
 
 
 def _pmd_rxq(data: bytes) -> None:
-    text = _text(data)
+    text = as_text(data)
     pmds = pmd_rxq.parse(text, "dp")
     assert len({(known.numa, known.core) for known in pmds}) == len(pmds)
     for known in pmds:
@@ -295,7 +182,7 @@ class _Told:
 
 
 def _questions(data: bytes) -> None:
-    texts = [_text(part) for part in data.split(b"\xff")][:32]
+    texts = [as_text(part) for part in data.split(b"\xff")][:32]
     questions = Questions(Path("fuzz.ctl"))
     told: Any = _Told(list(texts))
     questions._client = told
@@ -316,34 +203,34 @@ def _questions(data: bytes) -> None:
 
 
 def _proc_stat(data: bytes) -> None:
-    stat = procfs.parse_stat(_text(data))
+    stat = procfs.parse_stat(as_text(data))
     assert len(stat.state) == 1
     assert procfs.pmd_core(stat.name) is None or stat.name.startswith("pmd-c")
-    assert isinstance(procfs.last_cpu(_text(data)), int)
+    assert isinstance(procfs.last_cpu(as_text(data)), int)
 
 
 def _proc_schedstat(data: bytes) -> None:
-    run, wait = procfs.parse_schedstat(_text(data))
+    run, wait = procfs.parse_schedstat(as_text(data))
     assert isinstance(run, int)
     assert isinstance(wait, int)
 
 
 def _proc_status(data: bytes) -> None:
-    status = procfs.parse_status(_text(data))
-    for cpus in (status.cpus_allowed, procfs.parse_cpu_list(_text(data).partition("Cpus_allowed_list:")[2])):
+    status = procfs.parse_status(as_text(data))
+    for cpus in (status.cpus_allowed, procfs.parse_cpu_list(as_text(data).partition("Cpus_allowed_list:")[2])):
         assert cpus is None or all(0 <= cpu <= procfs.MAX_CPU for cpu in cpus)
 
 
 def _cpu_list(data: bytes) -> None:
-    cpus = procfs.parse_cpu_list(_text(data))
+    cpus = procfs.parse_cpu_list(as_text(data))
     assert len(cpus) <= procfs.MAX_CPU + 1
     assert procfs.parse_cpu_list(",".join(map(str, sorted(cpus)))) == cpus
 
 
 def _proc_words(data: bytes) -> None:
-    core = procfs.pmd_core(_text(data))
+    core = procfs.pmd_core(as_text(data))
     assert core is None or 0 <= core < 10**9
-    assert procfs.syscall_number(_text(data)).split()
+    assert procfs.syscall_number(as_text(data)).split()
 
 
 _FILES = ("comm", "stat", "schedstat", "status", "syscall", "wchan")
@@ -353,14 +240,14 @@ class _Proc:
     """A /proc with one process of one thread, whose files hold what they are given."""
 
     def __init__(self) -> None:
-        self.root = _directory()
+        self.root = new_directory()
         self.pid = 7
         task = self.root / "7" / "task" / "7"
         task.mkdir(parents=True)
         self.paths = [task / name for name in _FILES]
 
     def hold(self, data: bytes) -> None:
-        for path, part in zip(self.paths, _parts(data, len(_FILES)), strict=True):
+        for path, part in zip(self.paths, as_parts(data, len(_FILES)), strict=True):
             path.write_bytes(part)
 
 
@@ -405,7 +292,7 @@ _roots: dict[str, Path] = {}
 
 def _root(name: str) -> Path:
     if name not in _roots:
-        _roots[name] = _directory()
+        _roots[name] = new_directory()
     return _roots[name]
 
 
@@ -418,7 +305,7 @@ def _pidfile(data: bytes) -> None:
     assert isinstance(found, NotSeen), "no process holds a lock on it"
     assert found.why.isprintable()
     seventh = Process(ProcessId(7, 1), path, path.with_suffix(".7.ctl"))  # its control socket is not there
-    assert not sensor._left_pidfile(seventh) or _text(data).strip() == "7"
+    assert not sensor._left_pidfile(seventh) or as_text(data).strip() == "7"
 
 
 def _netlink(data: bytes) -> None:
@@ -440,7 +327,7 @@ def _is_event(event: object) -> bool:
 
 
 def _log_line(data: bytes) -> None:
-    event = vlog.parse(_text(data))
+    event = vlog.parse(as_text(data))
     assert event is None or _is_event(event)
 
 
@@ -460,7 +347,7 @@ def _log_file(data: bytes) -> None:
                 events += look.value if look is not None else ()
     sensor.close()
     whole = b"".join(data.split(b"\xff")[:16]).split(b"\n")[:-1]
-    said = [vlog.parse(_text(line)) for line in whole if len(line) >= 40]
+    said = [vlog.parse(as_text(line)) for line in whole if len(line) >= 40]
     assert all(map(_is_event, events))
     assert events == [event for event in said if event is not None]
 
@@ -469,7 +356,7 @@ def _log_file(data: bytes) -> None:
 
 
 def _config(data: bytes) -> None:
-    read = config.parse(_text(data), "c.yaml")
+    read = config.parse(as_text(data), "c.yaml")
     assert config.parse(msgspec.json.encode(read).decode(), "c.yaml") == read  # JSON is YAML
 
 
@@ -478,7 +365,7 @@ def _record(data: bytes) -> None:
     directory = _root("record")
     path = records.path_of(directory, 1)
     if data[:1] == b"\0":
-        records.write(directory, _head(), [incident.Section("x", _json(data), _text(data))])
+        records.write(directory, _head(), [incident.Section("x", as_json(data), as_text(data))])
     else:
         path.write_bytes(data[1:] if data[:1] == b"z" else gzip.compress(data[1:], 0))
     head, sections = records.read(directory, 1)
@@ -537,14 +424,14 @@ def _memories() -> Iterable[bytes]:
 
 
 def _column(data: bytes) -> None:
-    text = _text(data)
+    text = as_text(data)
     pair = column.parse(text)
     assert pair.state is not State.UNUSED
     assert column.parse(column.render(pair)) == pair
 
 
 def _schema(data: bytes) -> None:
-    live = _json(data)
+    live = as_json(data)
     status = schema.compare(live)
     assert isinstance(status.version, str)
     added, removed = schema.with_columns(live), schema.without_columns(live)
@@ -583,7 +470,7 @@ class _Mirrored:
 
 def _rows(data: bytes) -> None:
     """What a transaction's answer, other_config and external_ids hold."""
-    rows = _json(data)
+    rows = as_json(data)
     call, remote.call = remote.call, lambda *_: rows
     try:
         section = collector._attempt("database", lambda: collector._database("unix:db.sock"))
@@ -608,7 +495,7 @@ def _rows(data: bytes) -> None:
 
 def _collectd(data: bytes) -> None:
     """Updates of the three columns, and a turn after each."""
-    said = _json(data)
+    said = as_json(data)
     watch, now = alarms.Watch(1.0, NOW), NOW
     for step in (said if isinstance(said, list) else [said])[:8]:
         columns = step if isinstance(step, dict) else {}
@@ -641,9 +528,9 @@ _requests: list[Requests] = []
 
 def _control_socket(data: bytes) -> None:
     if not _requests:
-        directory = _directory()
+        directory = new_directory()
         _requests.append(Requests(Source(snapshot([pmd(3), pmd(4, 4)]), directory, {"lock": "held"}), directory))
-        _kept.callback(_requests[0].close)
+        kept_open.callback(_requests[0].close)
     _, said = _requests[0].answer(data)
     _requests[0].logged("fuzzed")
     decoder, at = json.JSONDecoder(), 0
@@ -654,7 +541,7 @@ def _control_socket(data: bytes) -> None:
 
 
 def _node(data: bytes) -> None:
-    node = _json(data)
+    node = as_json(data)
     if document.is_node(node):
         assert isinstance(document.is_well(node), bool)
         assert all(line.isprintable() for line in tables.show(node).split("\n"))
@@ -667,7 +554,7 @@ def _nodes() -> Iterable[bytes]:
 
 def _daemons_word(data: bytes) -> None:
     """What other parts of a host say, judged by the doctor."""
-    text = _text(data)
+    text = as_text(data)
     for cures in (doctor.DATABASE, doctor.VSWITCHD, doctor.CONTROL):
         finding = doctor.cured("x", text, cures)
         assert finding.cure
@@ -695,13 +582,13 @@ _SCHEMA = {"name": "Open_vSwitch", "version": "8.0.0", "tables": {"Open_vSwitch"
 _REPLY = '{"id":1,"result":"%s","error":null}'
 
 TARGETS = (
-    Target("pmd-perf", _pmd_perf, (), _golden("[0-9]*/perf-*"), "`dpif-netdev/pmd-perf-show`"),
-    Target("pmd-rxq", _pmd_rxq, (), _golden("[0-9]*/rxq-*"), "`dpif-netdev/pmd-rxq-show`"),
+    Target("pmd-perf", _pmd_perf, (), golden_files("[0-9]*/perf-*"), "`dpif-netdev/pmd-perf-show`"),
+    Target("pmd-rxq", _pmd_rxq, (), golden_files("[0-9]*/rxq-*"), "`dpif-netdev/pmd-rxq-show`"),
     Target(
         "appctl-framing",
         _framing,
         (),
-        _these(
+        seeds(
             "a" + _REPLY % "ok\\n", "\x01" + _REPLY % "é\\ud83d\\ude00", 'x{"id":1,"result":null,"error":"no"}\n', "b"
         ),
         "the replies of a control socket, wherever they are cut",
@@ -711,27 +598,35 @@ TARGETS = (
         _questions,
         (),
         lambda: [
-            _joined(
-                "!please specify an existing datapath", "netdev@a\ndummy@b\n", *list(_golden("3.1.0/perf-f*")())[:2]
+            join_parts(
+                "!please specify an existing datapath",
+                "netdev@a\ndummy@b\n",
+                *list(golden_files("3.1.0/perf-f*")())[:2],
             ),
-            _joined(*list(_golden("3.1.0/perf-f*", "3.1.0/rxq-f*")())[:4]),
-            _joined(*_golden("3.1.0/dump-dps*")()),
+            join_parts(*list(golden_files("3.1.0/perf-f*", "3.1.0/rxq-f*")())[:4]),
+            join_parts(*golden_files("3.1.0/dump-dps*")()),
         ],
         "a conversation with vswitchd's main thread",
     ),
-    Target("proc-stat", _proc_stat, (ValueError,), _golden("linux-*/*/stat"), "`/proc/…/stat`"),
-    Target("proc-schedstat", _proc_schedstat, (ValueError,), _golden("linux-*/*/schedstat"), "`/proc/…/schedstat`"),
-    Target("proc-status", _proc_status, (ValueError,), _golden("linux-*/*/status"), "`/proc/…/status`"),
-    Target("proc-cpus", _cpu_list, (ValueError,), _these("0-3,8\n", "", "0", "1,3-5,7"), "lists of CPUs"),
+    Target("proc-stat", _proc_stat, (ValueError,), golden_files("linux-*/*/stat"), "`/proc/…/stat`"),
     Target(
-        "proc-words", _proc_words, (ValueError,), _golden("linux-*/*/comm", "linux-*/*/syscall"), "`comm`, `syscall`"
+        "proc-schedstat", _proc_schedstat, (ValueError,), golden_files("linux-*/*/schedstat"), "`/proc/…/schedstat`"
+    ),
+    Target("proc-status", _proc_status, (ValueError,), golden_files("linux-*/*/status"), "`/proc/…/status`"),
+    Target("proc-cpus", _cpu_list, (ValueError,), seeds("0-3,8\n", "", "0", "1,3-5,7"), "lists of CPUs"),
+    Target(
+        "proc-words",
+        _proc_words,
+        (ValueError,),
+        golden_files("linux-*/*/comm", "linux-*/*/syscall"),
+        "`comm`, `syscall`",
     ),
     Target(
         "proc-threads",
         _threads,
         (),
         lambda: [
-            _joined(*[(path.parent / name).read_bytes() for name in _FILES])
+            join_parts(*[(path.parent / name).read_bytes() for name in _FILES])
             for path in sorted(GOLDEN.glob("linux-*/*/comm"))
         ],
         "a thread's directory in `/proc`",
@@ -740,10 +635,10 @@ TARGETS = (
         "proc-cmdline",
         _command_line,
         (),
-        _these("ovs-vswitchd\0--log-file\0", "/usr/sbin/ovs-vswitchd\0--log-file=/tmp/no/such.log\0--pidfile\0", "x"),
+        seeds("ovs-vswitchd\0--log-file\0", "/usr/sbin/ovs-vswitchd\0--log-file=/tmp/no/such.log\0--pidfile\0", "x"),
         "`/proc/…/cmdline`: which log vswitchd writes",
     ),
-    Target("pidfile", _pidfile, (), _these("7\n", "4194304", " 12 \n", "x\n"), "the pidfile of vswitchd"),
+    Target("pidfile", _pidfile, (), seeds("7\n", "4194304", " 12 \n", "x\n"), "the pidfile of vswitchd"),
     Target(
         "netlink",
         _netlink,
@@ -751,39 +646,39 @@ TARGETS = (
         lambda: [bytes.fromhex("08000100aabbccdd0c00020001000000020000000500030041000000")],
         "the kernel's list of unix sockets",
     ),
-    Target("log-line", _log_line, (), _lines("[0-9]*/log.txt"), "a line of vswitchd's log"),
+    Target("log-line", _log_line, (), golden_lines("[0-9]*/log.txt"), "a line of vswitchd's log"),
     Target(
         "log-file",
         _log_file,
         (),
-        lambda: [_joined(path.read_bytes()[:6000], b"half a line", b"\n") for path in sorted(GOLDEN.glob("*/log.txt"))],
+        lambda: [
+            join_parts(path.read_bytes()[:6000], b"half a line", b"\n") for path in sorted(GOLDEN.glob("*/log.txt"))
+        ],
         "vswitchd's log as it is written",
     ),
     Target(
         "config",
         _config,
         (config.Invalid,),
-        _these(
-            "refresh: 2000\nschema: auto\n# x\nhung-after: 5.5\n", "{ovsdb: 'tcp:127.0.0.1:6640'}", "a: &a [*a]", ""
-        ),
+        seeds("refresh: 2000\nschema: auto\n# x\nhung-after: 5.5\n", "{ovsdb: 'tcp:127.0.0.1:6640'}", "a: &a [*a]", ""),
         "the configuration file (YAML)",
     ),
     Target("record", _record, (records.Unusable,), _packed, "a black-box record"),
     Target("memory", _memory, (memory.Unusable,), _memories, "what an earlier daemon has left"),
-    Target("column", _column, (ValueError,), _these("ALIVE,3,1763690430123", "GONE,0,0"), "a pair of the column"),
-    Target("schema", _schema, (schema.SchemaError,), _these(_SCHEMA, {}, {"tables": {}}), "the schema of the database"),
+    Target("column", _column, (ValueError,), seeds("ALIVE,3,1763690430123", "GONE,0,0"), "a pair of the column"),
+    Target("schema", _schema, (schema.SchemaError,), seeds(_SCHEMA, {}, {"tables": {}}), "the schema of the database"),
     Target(
         "ovsdb-messages",
         _messages,
         (ValueError,),
-        _these('a{"id":"echo","method":"echo","params":[]}{"id":1,"error":{"error":"x","details":"y"}} ', 'b{"a":"é"}'),
+        seeds('a{"id":"echo","method":"echo","params":[]}{"id":1,"error":{"error":"x","details":"y"}} ', 'b{"a":"é"}'),
         "what an ovsdb-server sends",
     ),
     Target(
         "ovsdb-rows",
         _rows,
         (),
-        _these(
+        seeds(
             [{"rows": [{"name": "br0", "ports": ["set", []]}]}, {"error": "x"}],
             {"enable-keepalive": "true", "keepalive-interval": "100", "ovs-keepalive-core3": "ALIVE,1", "ovn-x": "y"},
         ),
@@ -793,7 +688,7 @@ TARGETS = (
         "collectd",
         _collectd,
         (),
-        _these(
+        seeds(
             [
                 {
                     "keepalive": {"pmd-c00/id:7": f"{state},0,{NOW.wall_ms}"},
@@ -839,7 +734,7 @@ TARGETS = (
         "doctor",
         _daemons_word,
         (),
-        _these(
+        seeds(
             "unix:x: get_schema: no answer within 3 s",
             "no ovs-vswitchd*.pid in /run: is Open vSwitch running?",
             "pidfile x says 7, its lock is held by a process of another PID namespace: share the host's",
@@ -847,7 +742,8 @@ TARGETS = (
         ),
         "what the doctor is told",
     ),
-    Target("plain", _plain, (), _these("é\x1b[2J", "a\u202e", "\U000e0041", '"\\'), "every way out: text and JSON"),
+    Target("plain", _plain, (), seeds("é\x1b[2J", "a\u202e", "\U000e0041", '"\\'), "every way out: text and JSON"),
+    *PORT_TARGETS,
 )
 
 # What libFuzzer puts in besides what it finds: words that decoders in C compare, of which it learns nothing.

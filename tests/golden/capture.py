@@ -31,6 +31,29 @@ PERF, RXQ = ("dpif-netdev/pmd-perf-show", "-nh"), ("dpif-netdev/pmd-rxq-show",)
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 PACKET = "in_port(1),eth(src=50:54:00:00:00:01,dst=50:54:00:00:00:02),eth_type(0x1234)"
 
+OFCTL = ("--timeout=30", "--protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15")
+FLOWS = (
+    "group_id=7,type=all,bucket=output:1,bucket=output:3",
+    "priority=10,in_port=1,dl_vlan=100,actions=strip_vlan,output:2",
+    "cookie=0x5adc15c0,priority=9000,in_port=1,ip,nw_dst=10.0.0.5,actions=resubmit(,10)",
+    "table=10,priority=5,tcp,tp_dst=80,actions=mod_dl_dst:02:00:00:00:00:01,output:3",
+    "table=10,priority=4,udp,actions=group:7",
+    "priority=8,in_port=3,actions=drop",
+    "priority=7,in_port=2,actions=clone(set_field:02:00:00:00:00:02->eth_dst,output:1),output:3",
+    "priority=0,actions=NORMAL",
+)
+_IP = "in_port=1,ip,dl_src=02:00:00:00:00:0a,dl_dst=02:00:00:00:00:0b,nw_src=10.0.0.1,nw_dst=10.0.0.5"
+TRACED = {
+    "vlan": "in_port=1,dl_vlan=100,dl_dst=02:00:00:00:00:0b",
+    "resubmit": f"{_IP},nw_proto=6,tp_dst=80",
+    "group": f"{_IP},nw_proto=17",
+    "no-match": f"{_IP},nw_proto=1",
+    "drop": "in_port=3",
+    "clone": "in_port=2",
+    "normal": "in_port=1,dl_dst=ff:ff:ff:ff:ff:ff",
+    "no-port": "in_port=nosuch",
+}
+
 
 class Switch:
     """A private Open vSwitch with dummy datapath, below a directory of its own inside root."""
@@ -109,6 +132,11 @@ class Switch:
         kind, text = reply
         ending = "error" if kind == "error" else "txt"
         (self.out / f"{name}.{ending}").write_text(text, newline="")
+
+    def write_ofctl(self, name: str, *command: str) -> None:
+        argv = self.argv("ovs-ofctl", *OFCTL, *command)
+        done = subprocess.run(argv, env=self.env(), check=True, timeout=60, capture_output=True)
+        (self.out / f"ofctl-{name}.txt").write_bytes(done.stdout)
 
     def write_both(self, name: str, *datapath: str) -> None:
         self.write(f"perf-{name}", *PERF, *datapath)
@@ -230,6 +258,28 @@ def capture(switch: Switch, proc: Path | None) -> None:
     switch.write_both("several-without-pmd", "other")
 
 
+def capture_flows(switch: Switch) -> None:
+    """A bridge of its own, whose flows lead somewhere: what ovs-ofctl prints of them, and how packets are traced."""
+    bridge = ("set", "bridge", "br1", "datapath_type=dummy", "fail_mode=secure")
+    ports = [
+        word
+        for number, port in enumerate(("q1", "vhu-1.é", "q3"), 1)
+        for word in (*("--", "add-port", "br1", port, "--", "set", "interface", port), f"ofport_request={number}")
+    ]
+    switch.vsctl("add-br", "br1", "--", *bridge, *ports)
+    target = f"unix:{switch.dir}/br1.mgmt"
+    switch.write_ofctl("dump-tables-empty", "dump-tables", target)
+    for flow in FLOWS:
+        switch.run("ovs-ofctl", *OFCTL, "add-group" if flow.startswith("group_id") else "add-flow", target, flow)
+    switch.write_ofctl("dump-tables", "dump-tables", target)
+    switch.write_ofctl("dump-flows", "--no-names", "dump-flows", target)
+    switch.write_ofctl("dump-flows-no-stats", "--no-names", "--no-stats", "dump-flows", target)
+    switch.write_ofctl("dump-aggregate", "dump-aggregate", target, "out_port=2")
+    switch.write("dpif-show", "dpif/show")
+    for name, flow in TRACED.items():
+        switch.write(f"trace-{name}", "ofproto/trace", "br1", flow)
+
+
 def has_cleared(switch: Switch) -> bool:
     """Whether the reply right after pmd-stats-clear shows a PMD without counts."""
     # Sent together: a PMD that has not iterated in between has not cleared its counters yet.
@@ -259,6 +309,7 @@ def main() -> None:
         stack.callback(switch.stop)
         switch.start()
         capture(switch, args.proc)
+        capture_flows(switch)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ ANSWERS = {
     "keepalive/breaks": "list of break",
     "keepalive/plan-restart 60": "announced",
     "keepalive/plan-cancel": "cancelled",
+    "ports/show": "audit",
+    "ports/audit": "audit",
     "version": "plain text",
     "list-commands": "plain text",
     "help": "plain text",
@@ -77,6 +79,7 @@ def test_every_command_answers_json_as_documented(sandbox: Sandbox) -> None:
     with stopped(tid):
         wait(lambda: "DEAD" in {pmd["state"] for pmd in node(sandbox)["pmds"]}, f"{name} DEAD", 10)
         wait(lambda: _incidents(sandbox), "an incident on record", 20)
+        wait(lambda: node(sandbox)["ports"], "a look at the ports", 20)
         listed = sandbox.appctl("list-commands", target="ovs-keepalive")
         commands = set(re.findall(r"^  (\S+)", listed, re.MULTILINE))
         assert {command.split()[0] for command in ANSWERS} | {*ENDS, UPGRADE} == commands

@@ -66,7 +66,7 @@ BROKEN = {
     "hang after state": "it said nothing for 0.05 s",
     "crash after taken": "after it had taken over: it ended with status 9",
     "crash after done": "after it had taken over: it ended with status 9",
-    "older document": "version 1 of the document, this daemon reads 0",
+    "older document": "version 2 of the document, this daemon reads -1 and 0",
 }
 
 

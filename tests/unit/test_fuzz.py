@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.targets import TARGETS, Target, named
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS, named
 
 ROOT = Path(__file__).parents[2]
 CRASHES = sorted((ROOT / "tests" / "fuzz" / "crashes").glob("*/*"))

@@ -25,6 +25,7 @@ from ovs_keepalive.core.model import (
     Transition,
     VswitchdState,
 )
+from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.core.tally import BOUNDS, Tally
 from ovs_keepalive.formats import metrics
 from ovs_keepalive.publishers.prometheus import PAUSE, Exposition, wants_openmetrics
@@ -85,6 +86,7 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
         break_counts={BreakKind.PLANNED: 3},
     )
     exposition = Exposition("1.2.3")
+    exposition.ports = [('vhu"0', PortState.STRANDED), ("vhu1", None)]
     exposition.take(told, committed=7, failed=2)
     for accept in (ASKING, ""):
         _, page = exposition.render(accept)
@@ -93,6 +95,9 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
             assert f"\n{metrics.PREFIX}{family.name}" in text, family.name
     read = samples(exposition)
     assert value(read, "build_info", version="1.2.3") == 1
+    assert value(read, "port_state", port='vhu"0', state="STRANDED") == 1
+    assert value(read, "port_state", port='vhu"0', state="UP") == 0
+    assert all(value(read, "port_state", port="vhu1", state=state) == 0 for state in PortState)
     assert value(read, "enabled") == 1
     assert value(read, "interval_seconds") == SETTINGS.interval
     assert value(read, "beat_timestamp_seconds") == told.at.wall_ms / 1000

@@ -14,6 +14,7 @@ import pytest
 from ovs_keepalive import shelf as module
 from ovs_keepalive.core.memory import OLDEST, Memory
 from ovs_keepalive.core.model import Moment, ProcessId, Transition
+from ovs_keepalive.core.ports import PortsMemory
 from ovs_keepalive.core.settings import Asked
 from ovs_keepalive.formats import memory as form
 from ovs_keepalive.sandbox import wait
@@ -119,7 +120,7 @@ def test_a_memory_of_a_disabled_daemon_is_of_no_process(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     ("was", "new", "why"),
     [
-        (b'"version":1', b'"version":2', "version 2 of the document, this daemon reads 1"),
+        (b'"version":2', b'"version":3', "version 3 of the document, this daemon reads 1 and 2"),
         (b'"boot":"', b'"boot":"other-', "of another boot"),
         (b"x.pid", b"y.pid", "it is of the daemon of"),
         (b"pmd-c00", b"pmd-c01", "damaged"),
@@ -239,3 +240,11 @@ def test_it_is_noted_when_something_has_happened_and_from_time_to_time(shelf: Sh
     follow(1002.0, news)
     follow(1001.0 + REFRESH, news)
     assert noted == [1000.0, 1001.0, 1001.0 + REFRESH]
+
+
+def test_what_is_known_of_ports_holds_for_the_next_vswitchd_too(shelf: Shelf, memory: Memory) -> None:
+    ports = PortsMemory(Moment(900.0, WALL_MS), FIRST)
+    shelf.put(memory._replace(ports=ports))
+    shelf.close()
+    assert recalled(shelf, present=ProcessId(4711, 1)) is None, "the rest is of a process that is over"
+    assert shelf.ports == ports

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a metric is made of: its kind, its rows, and the facts that they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from ovs_keepalive.core import ledger
+from ovs_keepalive.core.model import Pmd, Snapshot
+from ovs_keepalive.core.ports import PortState
+
+
+class Kind(StrEnum):
+    """What a value is, in Prometheus's words."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+    INFO = "info"
+
+
+class Own(NamedTuple):
+    """What the daemon itself takes."""
+
+    cpu: float  # seconds since it began
+    memory: int  # bytes in RAM
+    began: float  # epoch seconds
+
+
+class Facts(NamedTuple):
+    """All that is told; of the time of its writing are the daemon's own costs only."""
+
+    version: str
+    own: Own
+    committed: int  # transactions
+    failed: int
+    snapshot: Snapshot | None  # None: there is none yet
+    counted: Mapping[str, ledger.Counted]  # by the names of PMDs, fit to leave
+    ports: Sequence[tuple[str, PortState | None]] = ()  # by names that are fit to leave
+
+
+class Page(NamedTuple):
+    """The facts, with the PMDs arranged for many families."""
+
+    facts: Facts
+    snapshot: Snapshot
+    pmds: tuple[tuple[str, str, Pmd], ...]  # name and labels, fit to leave
+
+
+class Row(NamedTuple):
+    """One line: its labels as they stand between the braces."""
+
+    labels: str
+    value: float
+    suffix: str = ""  # of the family's name
+
+
+class Family(NamedTuple):
+    """One metric."""
+
+    name: str  # without PREFIX
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    of_facts: Callable[[Facts], Iterable[Row]] | None = None  # known before the first snapshot …
+    rows: Callable[[Page], Iterable[Row]] = lambda _: ()  # … or only with one
+
+
+def label(name: str, value: str) -> str:
+    """One label as it stands between the braces. The value has to be fit to leave; quoted it is here."""
+    quoted = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return f'{name}="{quoted}"'

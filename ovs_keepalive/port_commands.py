@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The appctl commands of ports: `ports/show` and `ports/audit` (CONTRACT section 5). They change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from ovs_keepalive.beat import moment
+from ovs_keepalive.core.model import Snapshot
+from ovs_keepalive.formats import ports as form
+from ovs_keepalive.formats import tables
+from ovs_keepalive.ports import PortWatch
+from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal
+
+
+class Source(Protocol):
+    """What they need of the daemon."""
+
+    snapshot: Snapshot | None
+    ports: PortWatch
+
+
+class PortCommands:
+    """Registers the commands and answers them."""
+
+    def __init__(self, server: AppctlServer, source: Source) -> None:
+        self._source = source
+        server.register("ports/show", "[--json]", 0, 0, lambda _arguments: self._answer(form.show))
+        server.register("ports/audit", "[--json]", 0, 0, lambda _arguments: self._answer(form.audit))
+
+    def _answer(self, text: Callable[[Mapping[str, Any]], str]) -> Answer:
+        snapshot, watch = self._source.snapshot, self._source.ports
+        if snapshot is None:
+            raise Refusal("the daemon has just started and has not looked yet: try again")
+        if not snapshot.settings.enabled:
+            return Answer(lambda: f"{tables.DISABLED}\n", lambda: {"enabled": False})
+        if not watch.period:
+            raise Refusal("ports are not surveyed: set ports-period in the configuration file")
+        document = form.document(watch.told, moment())
+        return Answer(lambda: text(document), lambda: document)
