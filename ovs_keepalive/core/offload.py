@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nouns of offload: what was looked at, what is remembered, what is said and what is planned (CONTRACT section 9).
 
-The laws are in `core/offload_rates.py` (packets per second), `core/offload_states.py` (the states) and
-`core/offload_plan.py` (which flow is to take whose place). Rates are packets per second, times monotonic seconds.
+The laws are in `core/offload_rates.py` (packets per second), `core/offload_tables.py` (whether there is room),
+`core/offload_states.py` (the states) and `core/offload_plan.py` (which flow is to take whose place);
+`core/offload_watch.py` goes from one round to the next. Rates are packets per second, times monotonic seconds.
 """
 
 from __future__ import annotations
@@ -142,15 +143,14 @@ class Tried(NamedTuple):
 class Rate(NamedTuple):
     """What is remembered of a flow from one round to the next."""
 
-    at: float  # of the look
-    packets: int  # then
+    packets: int  # at the last look
     hardware: Hardware
     shape: str
     netdev: str
     smooth: float = 0.0  # pps, smoothed
     newest: float = 0.0  # pps, between the last two looks
-    low_before: float = 0.0  # the lower of the two, a round ago
-    high_before: float = 0.0
+    low_before: float = 0.0  # the lower of the two, a round ago …
+    high_before: float = 0.0  # … and the higher
     samples: int = 0  # pairs of looks that told a rate
 
 
@@ -171,10 +171,11 @@ class Refusal(NamedTuple):
 class Table(NamedTuple):
     """What is remembered of one table of the hardware."""
 
-    peak: int = 0  # most flows that were in it at once
     flows: int = 0  # in it at the last look
-    full: int | None = None  # flows in it when it refused one of a kind that it takes
-    refusal: Refusal | None = None  # until then that is believed
+    peak: int = 0  # most that were in it at once
+    learned: int | None = None  # so many held it when others of a kind that it takes had to wait
+    full: int | None = None  # so many held it when it refused one more of such a kind …
+    refusal: Refusal | None = None  # … which is believed for a while
 
 
 class Round(NamedTuple):
@@ -191,10 +192,10 @@ class Watch(NamedTuple):
     """All that outlives a round, of one vswitchd process."""
 
     process: ProcessId | None = None
-    at: Moment = NEVER
+    dumped: Moment = NEVER  # the last dump that was taken in
     rates: Mapping[str, Rate] = MappingProxyType({})  # by ufid
     rounds: Mapping[str, Round] = MappingProxyType({})  # by netdev
-    tables: Mapping[str, Table] = MappingProxyType({})  # by name: its netdevs
+    tables: Mapping[tuple[str, ...], Table] = MappingProxyType({})  # by the netdevs that share it
     damping: Mapping[str, Damping] = MappingProxyType({})  # by ufid
     refused: Mapping[str, Refusal] = MappingProxyType({})  # by shape
     taken: frozenset[str] = frozenset()  # shapes that were in hardware
