@@ -5,7 +5,8 @@
 2. Then pairs change places: the i-th hottest in software and the i-th coldest in hardware, as long as the one is worth
    ratio times the other and the margin more. Both are judged to the move's disadvantage, over two rounds.
 3. A flow that has moved stays where it is for a while, each time for longer if it soon moves again.
-4. Of a shape that was never in hardware one flow a round is tried: the hardware may not take it.
+4. Of a shape that was never in hardware one flow is tried first, and what is colder than its second waits a round for
+   that: the hardware may not take it.
 5. No victim for a guess: a limit that is only learned is tried by a fill before anything is swapped.
 
 When nothing is left to swap, the fastest flows that the table could hold have less than ratio times what it holds, and
@@ -50,20 +51,16 @@ def dwells(ufid: str, damping: Mapping[str, Damping], now: float) -> bool:
 
 
 def _hottest(group: Group, watch: Watch) -> list[Known]:
-    """The flows that may go into hardware, hottest first; of a shape that never was there only the hottest."""
+    """The flows that may go into hardware, hottest first, as far as the second of a shape that never was there."""
     able = [one for one in group.pending if known(one.rate) and low(one.rate) > 0.0]
     able.sort(key=lambda one: (-low(one.rate), one.flow.ufid))
-    return list(_first_of_new(able, watch.taken))
-
-
-def _first_of_new(flows: Sequence[Known], taken: frozenset[str]) -> Iterator[Known]:
     tried: set[str] = set()
-    for one in flows:
-        if (shape := one.flow.shape) not in taken:
-            if shape in tried:
-                continue
-            tried.add(shape)
-        yield one
+    for number, one in enumerate(able):
+        if one.flow.shape in tried:
+            return able[:number]
+        if one.flow.shape not in watch.taken:
+            tried.add(one.flow.shape)
+    return able
 
 
 def _free(group: Group, limits: Limits, facts: Facts) -> int:
