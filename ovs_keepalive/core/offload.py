@@ -92,7 +92,7 @@ class Limits(NamedTuple):
 
 
 class Netdev(NamedTuple):
-    """What is said of one netdev. Parts are 0 … 1; None: of no packets there is no part."""
+    """What is said of one netdev; of a skipped one nothing is counted. Parts are 0 … 1, None of nothing."""
 
     name: str
     state: OffloadState
@@ -197,10 +197,12 @@ class Watch(NamedTuple):
     rounds: Mapping[str, Round] = MappingProxyType({})  # by netdev
     tables: Mapping[tuple[str, ...], Table] = MappingProxyType({})  # by the netdevs that share it
     damping: Mapping[str, Damping] = MappingProxyType({})  # by ufid
-    refused: Mapping[str, Refusal] = MappingProxyType({})  # by shape
+    refused: Mapping[str, Refusal] = MappingProxyType({})  # by shape; by ufid, where others of the shape are taken
     taken: frozenset[str] = frozenset()  # shapes that were in hardware
     offloads: bool = False  # a flow was in hardware, once
     acts: tuple[float, ...] = ()  # when a move was made, in the last minute
+    efficiency: float | None = None  # of all netdevs together
+    efforts: tuple[float, ...] = ()  # that number in the last rounds running in which something was tried
 
 
 class Told(NamedTuple):

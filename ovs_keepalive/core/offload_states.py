@@ -91,8 +91,9 @@ def _who_waits(case: Case) -> str:
     if not case.waiting:
         return "no flow waits"
     fastest = max(low(one.rate) for one in case.waiting)
-    flows = "a flow waits" if len(case.waiting) == 1 else f"{len(case.waiting)} flows wait"
-    return f"{flows} for hardware, the fastest has {fastest:.1f} pps"
+    if len(case.waiting) == 1:
+        return f"a flow of {fastest:.1f} pps waits for hardware"
+    return f"{len(case.waiting)} flows wait for hardware, the fastest has {fastest:.1f} pps"
 
 
 def _taken(case: Case) -> str:

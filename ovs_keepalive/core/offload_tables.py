@@ -59,17 +59,23 @@ def grouped(watch: Watch, dump: Dump, limits: Limits, facts: Facts) -> tuple[Gro
 
 def _group(name: tuple[str, ...], flows: list[Known], watch: Watch, limits: Limits, now: float) -> Group:
     there = [one for one in flows if one.flow.hardware is not Hardware.NONE]
-    absent = [one for one in flows if one.flow.hardware is Hardware.NONE and not one.flow.barred]
-    pending = [one for one in absent if not believed(watch.refused.get(one.flow.shape), now)]
+    refused = {which for which, refusal in watch.refused.items() if believed(refusal, now)}
+    pending = [
+        one
+        for one in flows
+        if one.flow.hardware is Hardware.NONE
+        and not one.flow.barred
+        and not (refused and (one.flow.shape in refused or one.flow.ufid in refused))
+    ]
     table = _seen(watch.tables.get(name, Table()), len(there))
     active = [one for one in pending if rates.known(one.rate) and rates.low(one.rate) > 0.0]
     twins = [one for one in active if one.flow.shape in watch.taken]
     if twins and limits.capacity is None:
         table = table._replace(learned=table.peak)
-    refused = table.full if believed(table.refusal, now) else None
-    limit = limits.capacity if limits.capacity is not None else table.learned
-    capacity = refused if limit is None else limit if refused is None else min(limit, refused)
-    proven = refused is not None or limits.capacity is not None
+    met = table.full if believed(table.refusal, now) else None
+    set_or_learned = limits.capacity if limits.capacity is not None else table.learned
+    capacity = min((limit for limit in (met, set_or_learned) if limit is not None), default=None)
+    proven = met is not None or limits.capacity is not None
     # What was never in hardware may be of a kind that it does not take: it proves nothing while there is room.
     full = proven and capacity is not None and len(there) >= capacity
     return Group(

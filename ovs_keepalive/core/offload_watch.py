@@ -31,6 +31,7 @@ from ovs_keepalive.core.offload_tables import Group, Known
 
 SOON = 300.0  # seconds within which a flow that moves again is damped
 LONGEST = 3600.0  # seconds for which a flow stays, or a refusal is believed, at most
+EFFORTS = 5  # rounds of tries after which something has to be better than it was before them
 SHAPES = 4096  # shapes remembered; beyond that only those that are in hardware now
 
 
@@ -64,16 +65,33 @@ def acted(watch: Watch, tried: Iterable[Tried], limits: Limits, at: Moment) -> W
         if took:
             taken.add(rate.shape)
             refused.pop(rate.shape, None)
+            refused.pop(move.promoted, None)
             if not move.victim:
                 tables[name] = table._replace(flows=table.flows + 1, full=None, refusal=None)
         elif move.victim or rate.shape not in taken:  # there was a slot, or nobody ever saw its like in one
-            refused[rate.shape] = _refusal(watch.refused.get(rate.shape), now)
+            which = move.promoted if rate.shape in taken else rate.shape
+            refused[which] = _refusal(watch.refused.get(which), now)
         else:
             before = watch.tables.get(name, table).refusal
             tables[name] = table._replace(full=table.flows, refusal=_refusal(before, now))
         if move.victim and not took:  # it has left and come back, and is not asked to again at once
             damping[move.victim] = _moved(damping.get(move.victim), limits, now)
-    return watch._replace(refused=refused, damping=damping, tables=tables, taken=frozenset(taken), acts=tuple(acts))
+    efforts = watch.efforts
+    if now in acts and watch.efficiency is not None:
+        efforts = (*efforts, watch.efficiency)[-EFFORTS - 1 :]
+    return watch._replace(
+        refused=refused, damping=damping, tables=tables, taken=frozenset(taken), acts=tuple(acts), efforts=efforts
+    )
+
+
+def futile(watch: Watch) -> str:
+    """Why nothing more should be tried: what was done has not helped. "" while it has, or it is too early to say."""
+    if len(watch.efforts) <= EFFORTS or max(watch.efforts[1:]) > watch.efforts[0]:
+        return ""
+    first, last = watch.efforts[0], watch.efforts[-1]
+    return (
+        f"{EFFORTS} rounds of moves did not help: {first:.1%} of the best that is possible before them, now {last:.1%}"
+    )
 
 
 def _taken_in(watch: Watch, dump: Dump, limits: Limits) -> Watch:
@@ -87,9 +105,9 @@ def _taken_in(watch: Watch, dump: Dump, limits: Limits) -> Watch:
         rates=rates,
         damping=_damped(watch, rates, limits, now),
         refused={
-            shape: refusal
-            for shape, refusal in watch.refused.items()
-            if shape not in there and now < refusal.until + max(refusal.backoff, SOON)
+            which: refusal
+            for which, refusal in watch.refused.items()
+            if which not in there and now < refusal.until + max(refusal.backoff, SOON)
         },
         taken=taken if len(taken) <= SHAPES else frozenset(there),
         offloads=watch.offloads or bool(there),
@@ -129,6 +147,11 @@ def _told(watch: Watch, names: Iterable[str], groups: Sequence[Group], moves: Pl
     rounds, netdevs = {}, []
     of = {name: group for group in groups for name in group.netdevs}
     figures = _figures(watch, of.values())
+    best = sum(one.best for one in figures.values())
+    watch = watch._replace(
+        efficiency=sum(one.hardware_pps for one in figures.values()) / best if best else None,
+        efforts=watch.efforts if moves.gain else (),
+    )
     waiting = defaultdict[str, list[Known]](list)
     for one in (one for group in groups for one in group.waiting):
         waiting[one.flow.netdev].append(one)

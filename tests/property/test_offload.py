@@ -53,7 +53,7 @@ def _possible(datapath: Datapath) -> float:
     return sum(fixed) + max(map(sum, combinations(free, slots)))
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(full_tables())
 def test_it_ends_at_the_best_that_any_choice_could_reach_within_its_margin(datapath: Datapath) -> None:
     limits, flows, slots = datapath.limits, datapath.streams.values(), datapath.holds or 0
@@ -170,7 +170,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(STEPS, st.none() | st.integers(0, 4), st.sampled_from([(), (("p1", "p2"),), (("p3", "p1"), ("p1", "p2"))]))
 def test_whatever_is_dumped_is_told_within_bounds(
     steps: list[Any], capacity: int | None, groups: tuple[tuple[str, ...], ...]
