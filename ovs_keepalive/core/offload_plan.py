@@ -52,7 +52,7 @@ def dwells(ufid: str, damping: Mapping[str, Damping], now: float) -> bool:
 
 def _hottest(group: Group, watch: Watch) -> list[Known]:
     """The flows that may go into hardware, hottest first, as far as the second of a shape that never was there."""
-    able = [one for one in group.pending if known(one.rate) and low(one.rate) > 0.0]
+    able = [one for one in group.pending if low(one.rate) > 0.0]
     able.sort(key=lambda one: (-low(one.rate), one.flow.ufid))
     tried: set[str] = set()
     for number, one in enumerate(able):

@@ -29,7 +29,7 @@ def known(rate: Rate) -> bool:
 
 
 def low(rate: Rate) -> float:
-    """The least that it had in the last two rounds: what a flow in software is worth."""
+    """The least that it had in the last two rounds: what a flow in software is worth; nothing before it is known."""
     return min(rate.smooth, rate.newest, rate.low_before)
 
 

@@ -68,7 +68,7 @@ def _group(name: tuple[str, ...], flows: list[Known], watch: Watch, limits: Limi
         and not (refused and (one.flow.shape in refused or one.flow.ufid in refused))
     ]
     table = _seen(watch.tables.get(name, Table()), len(there))
-    active = [one for one in pending if rates.known(one.rate) and rates.low(one.rate) > 0.0]
+    active = [one for one in pending if rates.low(one.rate) > 0.0]
     twins = [one for one in active if one.flow.shape in watch.taken]
     if twins and limits.capacity is None:
         table = table._replace(learned=table.peak)

@@ -64,7 +64,6 @@ def acted(watch: Watch, tried: Iterable[Tried], limits: Limits, at: Moment) -> W
         table = tables.get(name, Table())
         if took:
             taken.add(rate.shape)
-            refused.pop(rate.shape, None)
             refused.pop(move.promoted, None)
             if not move.victim:
                 tables[name] = table._replace(flows=table.flows + 1, full=None, refusal=None)

@@ -86,8 +86,9 @@ def _seen(datapath: Datapath, rounds: int, **facts: Any) -> list[OffloadState]:
 
 
 def test_while_offload_is_off_it_is_disabled() -> None:
-    datapath = Datapath.of(Stream("u0", 100.0))
-    assert _seen(datapath, 1, enabled=False) == [OffloadState.DISABLED]
+    datapath = Datapath.of(*streams([100.0, 900.0], [0]), limits=TEN)
+    assert _seen(datapath, 4, enabled=False) == [OffloadState.DISABLED] * 4
+    assert datapath.look(enabled=False).fills == ()
     assert datapath.netdev().why == "other_config:hw-offload is not true"
     assert _seen(datapath, 1, enabled=False, dumped=False, netdevs=("p1",)) == [OffloadState.DISABLED]
 
@@ -179,6 +180,20 @@ def test_slots_that_became_free_while_flows_wait_are_starvation_that_ovs_does_no
     assert _seen(datapath, 1, userspace=False) == [OffloadState.OOR]  # only the userspace datapath is known not to
 
 
+def test_where_a_set_limit_is_reached_an_unknown_kind_waits_too() -> None:
+    datapath = Datapath.of(*streams([500.0], [0]), Stream("new", 70.0, shape="new"), limits=Limits(capacity=1))
+    assert _seen(datapath, 4)[-1] is OffloadState.OOR
+
+
+def test_what_was_learned_of_a_table_is_refuted_by_one_flow_more_in_it() -> None:
+    datapath = Datapath.of(*streams([500.0, 70.0], [0]), acting=False)
+    _seen(datapath, 4)
+    assert datapath.netdev().capacity == 1
+    datapath.streams["p1-1"].offloaded = True
+    _seen(datapath, 1)
+    assert datapath.netdev().capacity is None
+
+
 @pytest.mark.parametrize(
     "stream",
     [
@@ -255,6 +270,14 @@ def test_two_netdevs_that_share_a_table_are_told_their_parts_of_its_best() -> No
     assert [one.share, one.efficiency] == pytest.approx([100 / 110, 1.0])
     assert [two.share, two.efficiency] == pytest.approx([50 / 90, 1.0])
     assert one.why.endswith("the table of p1, p2 holds 2 of 2")
+
+
+def test_of_flows_as_fast_as_each_other_the_best_keeps_those_that_are_there() -> None:
+    flows = [*streams([50.0]), *streams([50.0], [0], netdev="p2")]
+    datapath = Datapath.of(*flows, limits=Limits(capacity=1, groups=(("p1", "p2"),)))
+    _seen(datapath, 2)
+    assert (datapath.netdev("p2").best, datapath.netdev("p2").efficiency) == (1.0, 1.0)
+    assert (datapath.netdev("p1").best, datapath.netdev("p1").efficiency) == (0.0, None)
 
 
 def test_netdevs_that_share_no_table_have_one_each() -> None:

@@ -79,6 +79,18 @@ def test_a_victim_that_was_cold_for_one_round_only_stays_where_it_is() -> None:
     assert _pairs(_plan(datapath, 1)) == [("p1-1", "p1-0")]  # without a packet it has no rate, however smoothed
 
 
+def test_flows_as_fast_as_each_other_do_not_change_places_whatever_is_set() -> None:
+    plan = _plan(Datapath.of(*streams([40.0, 40.0], [0]), limits=Limits(capacity=1, ratio=1.0, margin=0.0)))
+    assert _pairs(plan) == []
+
+
+def test_a_flow_whose_rate_is_not_known_yet_is_no_victim() -> None:
+    datapath = Datapath.of(*streams([40.0, 500.0], [0]), limits=Limits(capacity=2))
+    _plan(datapath, 2)
+    datapath.streams["young"] = Stream("young", 900.0, True)
+    assert _pairs(_plan(datapath, 1)) == [("p1-1", "p1-0")]
+
+
 def test_flows_of_different_netdevs_change_places_only_in_one_table() -> None:
     flows = [*streams([1.0], [0]), *streams([2.0, 500.0], [0], netdev="p2"), *streams([700.0], netdev="p3")]
     groups = (("p1", "p2"),)
@@ -129,6 +141,21 @@ def test_within_a_minute_no_more_is_done_than_is_allowed() -> None:
     assert len(datapath.moved) == 24
 
 
+def test_fills_and_swaps_together_are_no_more_than_is_allowed() -> None:
+    flows = [*streams([1.0] * 9 + [900.0] * 9, range(9)), *streams([1.0] + [700.0] * 8, range(1), netdev="p2")]
+    plan = _plan(Datapath.of(*flows, limits=Limits(capacity=9, share=1.0, a_minute=12)))
+    assert (len(plan.fills), len(plan.swaps)) == (8, 4)
+
+
+def test_a_flow_that_has_just_left_does_not_come_back_at_once_for_another() -> None:
+    datapath = Datapath.of(*streams([10.0, 20.0, 500.0], [0, 1]), holds=2, limits=Limits(capacity=2))
+    assert len(datapath.go_on(3)) == 1
+    datapath.streams["p1-0"].pps = 900.0
+    moved = datapath.go_on(11)
+    assert [(when, move.promoted, move.victim) for when, move in datapath.moved[1:]] == [(1042.0, "p1-0", "p1-1")]
+    assert len(moved) == 1  # the move was seen 3 s after it was made, 30 s before
+
+
 def test_a_plan_that_nobody_carries_out_is_the_same_in_the_next_round() -> None:
     datapath = Datapath.of(*streams([1.0, 500.0], [0]), limits=Limits(capacity=1), acting=False)
     first = _plan(datapath)
@@ -164,6 +191,47 @@ def test_where_nobody_says_how_much_a_table_holds_it_is_found_out_by_filling() -
     assert [move.victim for move in swaps] == ["p1-0", "p1-1", "p1-2"]
     assert datapath.hardware_pps == 800.0
     assert datapath.go_on(15) == []
+
+
+def test_nobody_leaves_for_a_guess_however_many_wait() -> None:
+    datapath = Datapath.of(*streams([5.0] * 3 + [100.0] * 40, range(3)), holds=43)
+    datapath.go_on(6)
+    assert [move.victim for _, move in datapath.moved] == [""] * 40
+
+
+def test_how_many_a_table_held_when_it_refused_is_told_by_those_that_it_took() -> None:
+    datapath = Datapath.of(*streams([5.0] * 3 + [100.0] * 9, range(3)))
+    fills = _plan(datapath).fills
+    tried = [Tried(move, took=number >= 5) for number, move in enumerate(fills)]
+    after = offload_watch.acted(datapath.watch, tried, datapath.limits, at(datapath.now))
+    assert after.tables["p1",].full == 7
+
+
+def test_a_limit_that_was_met_is_forgotten_when_more_are_in_the_table() -> None:
+    datapath = Datapath.of(*streams([90.0] * 9, range(3)), holds=3)
+    datapath.go_on(4)
+    assert datapath.netdev().capacity == 3
+    for number in range(9):
+        datapath.streams[f"p1-{number}"].offloaded = True
+    datapath.look()
+    assert datapath.netdev().capacity is None
+    assert datapath.watch.tables["p1",].refusal is None
+
+
+def test_a_kind_that_was_refused_is_tried_again_as_soon_as_one_of_it_is_in_hardware() -> None:
+    flows = [Stream("a", 900.0, shape="odd"), Stream("b", 800.0, shape="odd")]
+    datapath = Datapath.of(*streams([5.0], [0]), *flows, limits=Limits(capacity=4), unsupported=frozenset({"odd"}))
+    assert len(datapath.go_on(5)) == 1
+    flows[1].offloaded = True  # OVS itself did it
+    assert _pairs(_plan(datapath, 1)) == [("a", "")]
+
+
+def test_a_flow_that_was_taken_after_all_is_refused_anew_for_a_minute() -> None:
+    datapath = Datapath.of(*streams([5.0, 900.0], [0]), limits=Limits(capacity=1))
+    swap = _plan(datapath).swaps[0]
+    for took in (False, True, False):
+        datapath.watch = offload_watch.acted(datapath.watch, [Tried(swap, took)], datapath.limits, at(datapath.now))
+    assert datapath.watch.refused["p1-1"].backoff == 60.0
 
 
 def test_a_limit_that_was_met_is_tried_again_by_one_flow_ever_more_seldom() -> None:
