@@ -48,12 +48,12 @@ def grouped(watch: Watch, dump: Dump, limits: Limits, facts: Facts) -> tuple[Gro
     """Every table, by a watch that has taken in the flows of the dump."""
     names: dict[str, tuple[str, ...]] = {}
     flows: dict[tuple[str, ...], list[Known]] = {name_of(netdev, limits.groups): [] for netdev in facts.netdevs}
-    for flow in dump.flows:
-        if not flow.netdev or (rate := watch.rates.get(flow.ufid)) is None:
+    for ufid, flow in {flow.ufid: flow for flow in dump.flows}.items():
+        if not ufid or not flow.netdev:
             continue
         if (name := names.get(flow.netdev)) is None:
             name = names[flow.netdev] = name_of(flow.netdev, limits.groups)
-        flows.setdefault(name, []).append(Known(flow, rate))
+        flows.setdefault(name, []).append(Known(flow, watch.rates[ufid]))
     return tuple(_group(name, flows[name], watch, limits, facts.at.mono) for name in sorted(flows))
 
 
@@ -111,10 +111,9 @@ def best(group: Group, taken: frozenset[str]) -> Mapping[str, float]:
         found[one.flow.netdev] += one.rate.smooth
     # Without a limit only what is of a shape that was in hardware is known to be taken.
     able = group.pending if group.proven else [one for one in group.pending if one.flow.shape in taken]
-    order = [(one.rate.smooth, one.flow.hardware is not Hardware.NONE, one.flow.netdev) for one in group.held]
-    order += [(one.rate.smooth, False, one.flow.netdev) for one in able]
-    order.sort(key=lambda one: one[:2], reverse=True)
+    # Of flows as fast as each other those that are there come first.
+    order = sorted((*group.held, *able), key=lambda one: one.rate.smooth, reverse=True)
     slots = len(order) if group.capacity is None else max(0, group.capacity - len(group.fixed))
-    for pps, _, netdev in order[:slots]:
-        found[netdev] += pps
+    for one in order[:slots]:
+        found[one.flow.netdev] += one.rate.smooth
     return found

@@ -189,6 +189,8 @@ def test_whatever_is_dumped_is_told_within_bounds(
             assert one.hardware_pps <= one.pps * 1.000001
         moves = (*told.plan.fills, *told.plan.swaps)
         assert told.plan.gain == sum(move.gain for move in moves)
+        named = [ufid for move in moves for ufid in (move.promoted, move.victim) if ufid]
+        assert len(named) == len(set(named))
         for move in moves:
             assert there[move.promoted].barred == ""
             assert move.gain > 0.0
