@@ -96,7 +96,7 @@ class Datapath:
             plan = self.look()
             moves = (*plan.fills, *plan.swaps)
             tried = tuple(Tried(move, self._try(move)) for move in moves)
-            self.watch = offload_watch.acted(self.watch, tried, self.limits, at(self.now))
+            self.watch = offload_watch.acted(self.watch, tried, self.limits, at(self.now + 0.5))
             self.moved += [(self.now, move) for move in moves]
             done += moves
         return done

@@ -73,8 +73,9 @@ def acted(watch: Watch, tried: Iterable[Tried], limits: Limits, at: Moment) -> W
         else:
             before = watch.tables.get(name, table).refusal
             tables[name] = table._replace(full=table.flows, refusal=_refusal(before, now))
-        if move.victim and not took:  # it has left and come back, and is not asked to again at once
-            damping[move.victim] = _moved(damping.get(move.victim), limits, now)
+        # A victim has left though the move was in vain. It may come back later than the next dump, as a new flow.
+        for ufid in ((move.promoted,) if took else ()) + ((move.victim,) if move.victim else ()):
+            damping[ufid] = _moved(damping.get(ufid), limits, now)
     efforts = watch.efforts
     if now in acts and watch.efficiency is not None:
         efforts = (*efforts, watch.efficiency)[-EFFORTS - 1 :]
@@ -124,7 +125,9 @@ def _damped(watch: Watch, rates: Mapping[str, Rate], limits: Limits, now: float)
     for ufid, rate in rates.items():
         was = watch.rates.get(ufid)
         if was is not None and (was.hardware is Hardware.NONE) is not (rate.hardware is Hardware.NONE):
-            damping[ufid] = _moved(damping.get(ufid), limits, now)
+            before = damping.get(ufid)
+            if before is None or before.at <= watch.dumped.mono:  # else it is what we did ourselves
+                damping[ufid] = _moved(before, limits, now)
     return damping
 
 
