@@ -13,8 +13,8 @@ from typing import NamedTuple
 from ovs_keepalive.core.model import Moment, ProcessId
 from ovs_keepalive.core.offload import Hardware, Move
 
-# Seconds between the look before and the first write: two rounds of vswitchd's revalidators (max-revalidator: 0.5). What
-# is removed before they have seen it never comes back, whatever the version: vswitchd waits to see it (measured).
+# Seconds between the look before and the first write: two rounds of vswitchd's revalidators (max-revalidator: 0.5).
+# What is removed before they have seen it never comes back, whatever the version: vswitchd waits to see it (measured).
 SETTLE = 1.0
 LATEST = 5.0  # seconds for which such a look serves after that
 REPLAYED = 10.0  # seconds for which what was removed may be put back: later vswitchd itself has done it
@@ -102,7 +102,7 @@ class Entry(NamedTuple):
     """A line of the journal: what has to be put back, or taken away, if nobody else does."""
 
     number: int
-    kind: str  # REMOVED, WRITTEN or SUSPECT
+    kind: str  # REMOVED, WRITTEN, REPAIRED or SUSPECT
     process: ProcessId  # of vswitchd: the flows of another one are gone
     mono: float  # monotonic seconds
     datapath: str
@@ -114,7 +114,10 @@ class Entry(NamedTuple):
 
 REMOVED = "removed"  # to be put back
 WRITTEN = "written"  # its actions are to be compared with what the tables say
-SUSPECT = "suspect"  # written while the tables changed: to be taken away if it still matches too much
+# While we wrote the tables changed, and vswitchd's revalidators may yet hold something older to be in the datapath:
+# what changes back before they look is no change to them. So it is looked at once more when they have settled.
+REPAIRED = "repaired"  # its actions
+SUSPECT = "suspect"  # these, and it may match what the tables now tell apart
 
 
 class Counters(NamedTuple):

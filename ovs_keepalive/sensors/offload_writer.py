@@ -19,6 +19,7 @@ from ovs_keepalive.core.model import Moment, ProcessId
 from ovs_keepalive.core.offload import Hardware, Move
 from ovs_keepalive.core.offload_act import (
     REMOVED,
+    REPAIRED,
     REPLAYED,
     SETTLE,
     SUSPECT,
@@ -108,6 +109,11 @@ class Writer:
         after = (_word(promoted), _word(victim) if outcome.move.victim else "")
         return outcome._replace(result=result, why=why, after=after, anomalies=outcome.anomalies + lost)
 
+    @property
+    def unfinished(self) -> int:
+        """Entries of the journal that replay() still has to make good."""
+        return len(self._journal.open)
+
     def counters(self) -> Counters:
         """What vswitchd counts; up to a second old."""
         names = ("handler_duplicate_upcall", "revalidate_missing_dp_flow", "rev_flow_table")
@@ -117,7 +123,8 @@ class Writer:
         """Make good what is open in the journal, of another daemon too: a line each of what was done.
 
         What was removed is put back if the OpenFlow tables still say what was noted; never what was noted alone.
-        What is suspect is looked at when it has settled. To be called at the start, and after each round.
+        What was repaired is looked at again when it has settled. To be called at the start, after each round, and
+        before the end until `unfinished` is 0.
         """
         told = []
         for entry in tuple(self._journal.open.values()) if self._datapath else ():
@@ -239,9 +246,10 @@ class Writer:
         times = 0
         while (there := self._traced(self._read(reading.ufid))) is not None:
             if suspicious and there.key == reading.key and there.megaflow != reading.megaflow:
-                self._suspect(reading, now)
+                self._again(SUSPECT, reading, now)
             if there.says == there.actions:
                 break
+            self._again(REPAIRED, there, now)
             if not there.says or times == REPAIRS or self._write("mod-flow", there, there.says):
                 self._remove(reading.ufid)
                 why = f"its actions were {there.actions}, by the tables {there.says or 'none'}: it was removed"
@@ -249,10 +257,11 @@ class Writer:
             times += 1
         return there, times, None
 
-    def _suspect(self, reading: Reading, now: Moment) -> None:
-        """Remember to look whether vswitchd has taken it away: it may match what the tables now tell apart."""
-        if not any(entry.kind == SUSPECT and entry.ufid == reading.ufid for entry in self._journal.open.values()):
-            self._journal.begin(self._entry(SUSPECT, reading, now))
+    def _again(self, kind: str, reading: Reading, now: Moment) -> None:
+        """Have it looked at once more when it has settled."""
+        known = {(entry.kind, entry.ufid, entry.mono) for entry in self._journal.open.values()}
+        if (kind, reading.ufid, now.mono) not in known:
+            self._journal.begin(self._entry(kind, reading, now))
 
     # --- the journal ---------------------------------------------------------------------------
 
@@ -261,12 +270,13 @@ class Writer:
         if entry.process != self._process or entry.datapath != self._datapath:
             return "of another vswitchd, or another datapath: nothing to do"
         age = now.mono - entry.mono
-        if entry.kind == SUSPECT and 0 <= age < self._settle:
+        late = entry.kind in (REPAIRED, SUSPECT)
+        if late and 0 <= age < self._settle:
             return ""
         self._names = self._names or datapath_numbers(self._ask("dpif/show"))
         there = self._traced(self._read(entry.ufid))
-        if entry.kind == SUSPECT:
-            return self._cleared(entry, there)
+        if late:
+            return self._settled(entry, there, now)
         if there is not None:
             reading = Reading(entry.ufid, entry.key, entry.actions, 0, Hardware.NONE, entry.megaflow, entry.actions)
             _, times, anomaly = self._verify(reading, now, suspicious=entry.kind == REMOVED)
@@ -277,13 +287,19 @@ class Writer:
             return f"removed {age:.0f} s ago: vswitchd puts it back when a packet comes"
         return self._put_back(entry, now)
 
-    def _cleared(self, entry: Entry, there: Reading | None) -> str:
-        if there is None or there.key != entry.key:
-            return "vswitchd has taken it away"
-        if there.megaflow == entry.megaflow and there.says == there.actions:
-            return "the tables say again what they said"
-        self._remove(entry.ufid)
-        return "it may match too much: removed, vswitchd puts it back when a packet comes"
+    def _settled(self, entry: Entry, there: Reading | None, now: Moment) -> str:
+        """Of what was repaired, once the revalidators have seen it: what they left as it is they hold to be right."""
+        if there is None:
+            return "gone"
+        if entry.kind == SUSPECT and there.key == entry.key and there.megaflow != entry.megaflow:
+            self._remove(entry.ufid)
+            return "it may match too much: removed, vswitchd puts it back when a packet comes"
+        if there.says == there.actions:
+            return "as the tables say"
+        self._again(entry.kind, there, now)
+        if not there.says or self._write("mod-flow", there, there.says):
+            self._remove(entry.ufid)
+        return f"its actions were {there.actions}, by the tables {there.says or 'none'}: written anew"
 
     def _put_back(self, entry: Entry, now: Moment) -> str:
         lost = Reading(entry.ufid, entry.key, entry.actions, 0, Hardware.NONE)
