@@ -92,7 +92,7 @@ class Scanner:
             try:
                 count, _, age, *_ = counters.split(", ", 3)
                 packets = int(count)
-                used = None if age == _NEVER_USED else float(age[5:-1])
+                used = None if age == _NEVER_USED else float(age.removeprefix("used:")[:-1])
             except ValueError:
                 unread += bool(line) and not line.startswith(_HEADER)
                 continue
@@ -176,6 +176,8 @@ def _attribute(text: str) -> tuple[str, str]:
         value, masked, mask = value.partition("/")
         if masked:
             fields.append(f"{path}/{mask}")
+        elif "(" in value:  # tunnel(…,flags(-df-csum+key
+            fields.append(f"{path}.{value}")
         else:
             fields.append(f"{path}={value}" if (sub or name.rpartition(".")[2]) in TELLING else path)
     if name == "in_port" or not fields:
