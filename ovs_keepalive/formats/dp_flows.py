@@ -31,6 +31,8 @@ NOTHING = ("/0", "/0x0", "/0.0.0.0", "/::", "/00:00:00:00:00:00")  # masks of wh
 TELLING = ("eth_type", "proto", "frag", "flags", "ct_state", "tcp_flags")  # their values are a matter of support
 CONNECTION = ("ct_state", "ct_zone", "ct_mark", "ct_label")
 _ATTRIBUTES = 4096  # of keys, that are remembered at most
+_SHORT = 28  # characters of those
+_GONE = 1000  # flows, and as many as there are, whose meaning is remembered though they are gone
 
 HOLDING = ("clone", "check_pkt_len", "gt", "le")  # actions that hold actions
 KNOWN = {"drop", "meter", "trunc", "hash", "lb_output", "dec_ttl", "add_mpls", "ct_clear", "tnl_push", "output", "set"}
@@ -83,36 +85,38 @@ class Scanner:
         if names != self._names:
             self._natures, self._names = {}, dict(names)
         self._actions = {}
-        known, natures, flows, new = self._natures.get, dict[str, Nature](), dict[str, Flow](), tuple.__new__
+        flows, natures = dict[str, Flow](), self._natures
+        known, put, new, software = natures.get, flows.setdefault, tuple.__new__, Hardware.NONE
         lines = text.split("\n")
         unread = int(lines.pop() != "")  # the last one ends like all others, unless it is cut
         for line in lines:
-            key, found, rest = line.rpartition(", packets:")
-            counters, acts, actions = rest.partition(", actions:")
+            key, _, rest = line.rpartition(", packets:")
+            nature = before = known(key)
             try:
-                count, _, age, *_ = counters.split(", ", 3)
-                packets = int(count)
-                used = None if age == _NEVER_USED else float(age.removeprefix("used:")[:-1])
+                count, _, age, rest = rest.split(", ", 3)
+                state, found, actions = rest.partition("actions:")
+                packets, used = int(count), None if age == _NEVER_USED else float(age[5:-1])
+                if nature is None or nature.actions != actions:
+                    nature = natures[key] = self._nature(key, actions if found else None)
+                if packets >> 64 or not 0.0 <= (used or 0.0) < _AGES:
+                    raise ValueError  # noqa: TRY301 -- as of any other number that is none
             except ValueError:
                 unread += bool(line) and not line.startswith(_HEADER)
                 continue
-            if not acts or not found or packets >> 64 or not 0.0 <= (used or 0.0) < _AGES:
-                unread += 1
-                continue
-            nature = known(key)
-            if nature is None or nature.actions != actions:
-                nature = self._nature(key, actions)
+            hardware = software if _OFFLOADED not in state else _hardware(state)
             _, ufid, netdev, shape, barred = nature
-            hardware = Hardware.NONE if _OFFLOADED not in counters else _hardware(counters)
             flow = new(Flow, (ufid, netdev, packets, used, hardware, shape, barred))  # Flow(…), at half its cost
-            if ufid in flows:
-                flow = _merged(flows[ufid], flow, natures.get(key) == nature)
-            flows[ufid] = flow
-            natures[key] = nature
-        self._natures = natures
+            other = put(ufid, flow)
+            if other is not flow:
+                flows[ufid] = _merged(other, flow, nature is before)
+        if len(natures) > 2 * len(flows) + _GONE:
+            self._natures = {key: nature for key, nature in natures.items() if nature.ufid in flows}
         return Scanned(tuple(flows.values()), unread)
 
-    def _nature(self, line: str, actions: str) -> Nature:
+    def _nature(self, line: str, actions: str | None) -> Nature:
+        """Raises ValueError for what is no flow."""
+        if not line or actions is None:
+            raise ValueError(line)
         found = _UFID.match(line)
         key = line[found.end() :] if found else line
         port = _IN_PORT.search(key)
@@ -138,7 +142,7 @@ class Scanner:
             told = known.get(attribute)
             if told is None:
                 told = _attribute(attribute)
-                if "=" not in attribute:  # others are of as many kinds as there are flows
+                if len(attribute) < _SHORT:  # a longer one is of as many kinds as there are flows
                     if len(known) >= _ATTRIBUTES:
                         known.clear()
                     known[attribute] = told
@@ -202,16 +206,16 @@ def _kinds(actions: str) -> Iterator[tuple[str, str]]:
             yield name, "slow_path" if name == "userspace" and "slow_path(" in inner else ""
 
 
-def _hardware(counters: str) -> Hardware:
-    return Hardware.PARTIAL if _PARTIAL in counters else Hardware.FULL
+def _hardware(state: str) -> Hardware:
+    return Hardware.PARTIAL if _PARTIAL in state else Hardware.FULL
 
 
 def _merged(one: Flow, other: Flow, alike: bool) -> Flow:
-    """One flow of two PMDs' copies."""
+    """One flow of two PMDs' copies. alike: so far as their text goes."""
     ages = [used for used in (one.used, other.used) if used is not None]
     return one._replace(
         packets=one.packets + other.packets,
         used=min(ages, default=None),
         hardware=max(one.hardware, other.hardware, key=list(Hardware).index),
-        barred=one.barred or other.barred or ("" if alike else CHANGING),
+        barred=one.barred or other.barred or ("" if alike and one.shape == other.shape else CHANGING),
     )
