@@ -45,8 +45,8 @@ class Cost(NamedTuple):
 def show(sizes: Sequence[int] = SIZES) -> None:
     """Measure, and print the table."""
     print(
-        f"\n## 6. A look at the datapath's flows\n\nMedians of {LOOKS} looks. The scanner, in us a flow: flows known from "
-        "the last look, flows all\nnew, and to find ufid, packets and actions alone. "
+        f"\n## 6. A look at the datapath's flows\n\nMedians of {LOOKS} looks. The scanner, in us a flow: flows known "
+        "from the last look, flows all\nnew, and to find ufid, packets and actions alone. "
         "Share: of the main thread's time, at the pause that follows.\n"
     )
     head = ["flows", "dump", "wall", "main thread", "us a flow", "own CPU", "known", "new", "bare", "pause", "share"]
