@@ -167,7 +167,7 @@ def _attribute(text: str) -> tuple[str, str]:
 
     `ipv4(src=10.0.0.1/0.0.0.0,dst=10.1.0.0/255.255.0.0,proto=6` is "ipv4.dst/255.255.0.0,ipv4.proto=6".
     """
-    name, _, inner = text.rstrip(")").partition("(")
+    name, _, inner = text.rstrip(")}").partition("(")
     while "(" in inner and "(" in inner.partition("=")[0]:  # encap(eth_type(0x0800
         more, _, inner = inner.partition("(")
         name = f"{name}.{more}"
@@ -188,7 +188,9 @@ def _attribute(text: str) -> tuple[str, str]:
         return "", ""
     if name == "recirc_id":
         return ("", "") if value in ("0", "0x0") else ("recirc_id", "recirculated")
-    return ",".join(fields), "ct" if name in CONNECTION else ""
+    # A packet that comes in is not tracked yet: a match on just that bars nothing.
+    tracked = name in CONNECTION and (value.strip("0x") if not value.startswith("-") else "+" in value)
+    return ",".join(fields), "ct" if tracked else ""
 
 
 def _kinds(actions: str) -> Iterator[tuple[str, str]]:

@@ -156,7 +156,18 @@ def test_what_bars_a_flow_that_has_such_actions(actions: str, barred: str) -> No
     assert one(line(actions=actions)).barred == barred
 
 
-@pytest.mark.parametrize(("state", "barred"), [("0/0", ""), ("0x30/0", ""), ("-trk", "ct"), ("0/0x20", "ct")])
+@pytest.mark.parametrize(
+    ("state", "barred"),
+    [
+        ("0/0", ""),
+        ("0x30/0", ""),
+        ("-new-trk", ""),
+        ("0/0x23", ""),
+        ("+trk", "ct"),
+        ("-new+trk", "ct"),
+        ("0x20/0x3f", "ct"),
+    ],
+)
 def test_a_match_on_connections_bars_a_flow(state: str, barred: str) -> None:
     assert one(line().replace("ct_state(0/0)", f"ct_state({state})")).barred == barred
 
@@ -225,6 +236,29 @@ def test_tunnels_and_tags_are_part_of_the_shape() -> None:
     assert tunnel.shape.startswith("vx+1 tunnel.tun_id,tunnel.src,tunnel.dst,tunnel.flags(-df-csum+key")
     (vlan,) = of("4.0.0", r"vlan\(vid=100")
     assert "eth_type=0x8100,vlan.vid,vlan.pcp,encap.eth_type=0x1234 -> pop_vlan,output p2" in vlan.shape
+
+
+# As the kernel's datapath prints flows of a switchdev: written after public reports, since no such hardware is here.
+TC = (
+    UFID.format(7)
+    + "skb_priority(0/0),tunnel(tun_id=0x5,src=192.0.2.1,dst=192.0.2.2,ttl=0/0,tp_dst=6081,geneve({{class=0x102"
+    ",type=0x80,len=4,0x10002{mask}}}),flags(+key)),skb_mark(0/0),ct_state(0/0x21),ct_label(0/0x1),recirc_id(0),in_port(1),"
+    "packet_type(ns=0/0,id=0/0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=0.0.0.0/0.0.0.0,"
+    "dst=0.0.0.0/0.0.0.0,proto=0/0,tos=0/0,ttl=0/0,frag=no), packets:448444, bytes:29597412, used:0.730s, flags:SP., "
+    "offloaded:yes, dp:tc, actions:{actions}\n"
+)
+
+
+def test_a_flow_of_tc_is_read() -> None:
+    flow = one(TC.format(mask="/0x7fffffff", actions="3"))
+    assert flow[1:5] == ("p1", 448444, 0.73, Hardware.FULL)
+    assert flow.barred == ""
+    assert flow.shape == (
+        "p1 tunnel.tun_id,tunnel.src,tunnel.dst,tunnel.tp_dst,tunnel.geneve({class,tunnel.type,tunnel.len,"
+        "tunnel/0x7fffffff,flags=+key,ct_state/0x21,ct_label/0x1,eth.src,eth.dst,eth_type=0x0800,ipv4.frag=no -> output p3"
+    )
+    assert one(TC.format(mask="/0", actions="3")).shape == flow.shape.replace("tunnel/0x7fffffff,", "")
+    assert one(TC.format(mask="", actions="set(ipv4(ttl=62)),ct(zone=1,nat),recirc(0x21)")).barred == "ct"
 
 
 # --- what is no dump --------------------------------------------------------------------------------
