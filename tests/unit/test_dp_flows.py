@@ -255,7 +255,8 @@ def test_a_flow_of_tc_is_read() -> None:
     assert flow.barred == ""
     assert flow.shape == (
         "p1 tunnel.tun_id,tunnel.src,tunnel.dst,tunnel.tp_dst,tunnel.geneve({class,tunnel.type,tunnel.len,"
-        "tunnel/0x7fffffff,flags=+key,ct_state/0x21,ct_label/0x1,eth.src,eth.dst,eth_type=0x0800,ipv4.frag=no -> output p3"
+        "tunnel/0x7fffffff,flags=+key,ct_state/0x21,ct_label/0x1,"
+        "eth.src,eth.dst,eth_type=0x0800,ipv4.frag=no -> output p3"
     )
     assert one(TC.format(mask="/0", actions="3")).shape == flow.shape.replace("tunnel/0x7fffffff,", "")
     assert one(TC.format(mask="", actions="set(ipv4(ttl=62)),ct(zone=1,nat),recirc(0x21)")).barred == "ct"
