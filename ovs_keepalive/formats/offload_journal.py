@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ovs_keepalive.core.offload_act import Entry
-from ovs_keepalive.formats.plain import json_bytes
+from ovs_keepalive.formats.plain import json_bytes, one_line
 
 LARGEST = 1 << 20  # bytes; an entry has some 700, and what is made good goes
 _LONGEST = 100_000  # characters of a key
@@ -56,7 +56,7 @@ def _known(lines: Iterable[bytes]) -> Iterable[Entry | _Done]:
         try:
             yield _DONE.decode(line) if line.startswith(b"{") else _entry(line)
         except (ValueError, RecursionError) as error:
-            raise Damaged(f"line {number}: {error}") from error
+            raise Damaged(one_line(f"line {number}: {error}")) from error
 
 
 def _entry(line: bytes) -> Entry:

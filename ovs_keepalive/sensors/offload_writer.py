@@ -11,7 +11,6 @@ PATIENCE for each answer: it belongs into a process of its own, never into the d
 
 from __future__ import annotations
 
-import select
 from collections.abc import Sequence
 
 from ovs_keepalive.core import offload_act
@@ -341,15 +340,12 @@ class Writer:
             return 0
 
     def _ask(self, method: str, *arguments: str) -> str:
-        client = self._client
-        client.ask(method, *arguments)
-        while (reply := client.receive()) is None:
-            poll = select.poll()
-            poll.register(client.fileno() or 0, select.POLLIN | (select.POLLOUT if client.sending else 0))
-            if not poll.poll(PATIENCE * 1000):
-                client.close()
-                raise NoAnswer(f"{method}: no answer within {PATIENCE:g} s")
-        return reply
+        self._client.ask(method, *arguments)
+        try:
+            return self._client.wait(PATIENCE)
+        except NoAnswer:
+            self._client.close()  # what may yet come is no answer to anything that follows
+            raise
 
 
 def _word(reading: Reading | None) -> str:
