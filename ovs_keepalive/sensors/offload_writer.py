@@ -125,8 +125,11 @@ class Writer:
         What was repaired is looked at again when it has settled. To be called at the start, after each round, and
         before the end until `unfinished` is 0.
         """
-        told = []
-        for entry in tuple(self._journal.open.values()) if self._datapath else ():
+        told: list[str] = []
+        if not self._datapath or not self._journal.open:
+            return told
+        self._names = datapath_numbers(self._ask("dpif/show"))
+        for entry in tuple(self._journal.open.values()):
             line = self._make_good(entry, now)
             if line:
                 told.append(f"flow {entry.ufid}: {line}")
@@ -219,7 +222,8 @@ class Writer:
         for reading in (examined.promoted, examined.victim):
             if reading is None:
                 continue
-            there, times, anomaly = self._verify(reading, now, suspicious=reading is examined.victim)
+            added = reading is examined.victim and self._reinstall is Reinstall.OURS
+            there, times, anomaly = self._verify(reading, now, suspicious=added)
             seen[reading.ufid] = there
             repaired += times
             if anomaly is not None:
@@ -272,7 +276,6 @@ class Writer:
         late = entry.kind in (REPAIRED, SUSPECT)
         if late and 0 <= age < self._settle:
             return ""
-        self._names = self._names or datapath_numbers(self._ask("dpif/show"))
         there = self._traced(self._read(entry.ufid))
         if late:
             return self._settled(entry, there, now)
