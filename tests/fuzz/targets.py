@@ -57,6 +57,8 @@ from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 from tests import collectd_words
+from tests.fuzz.offload_targets import OFFLOAD_TARGETS
+from tests.fuzz.offload_write_targets import OFFLOAD_WRITE_TARGETS
 from tests.fuzz.port_targets import PORT_TARGETS
 from tests.fuzz.target import (
     GOLDEN,
@@ -744,6 +746,8 @@ TARGETS = (
     ),
     Target("plain", _plain, (), seeds("é\x1b[2J", "a\u202e", "\U000e0041", '"\\'), "every way out: text and JSON"),
     *PORT_TARGETS,
+    *OFFLOAD_TARGETS,
+    *OFFLOAD_WRITE_TARGETS,
 )
 
 # What libFuzzer puts in besides what it finds: words that decoders in C compare, of which it learns nothing.
