@@ -39,8 +39,9 @@ def make(ask: Asks, port: str, number: int, seconds: float) -> None:
             while current + ROOM > limit and time.monotonic() < until:
                 time.sleep(0.1)
                 current, limit = _flows(ask)
-            packets = (PACKET.format(high=one >> 8, low=one & 0xFF) for one in part)
-            ask(*(("netdev-dummy/receive", port, packet) for packet in packets))
+            packets = [PACKET.format(high=one >> 8, low=one & 0xFF) for one in part]
+            [(kind, said)] = ask(("netdev-dummy/receive", port, *packets))
+            assert kind == "result", said
             _wait(ask, current + len(part))
 
 
