@@ -123,7 +123,7 @@ def _transitions(sandbox: Sandbox) -> int:
 
 def _look(sensor: FlowSensor) -> tuple[FlowLook, float, float]:
     wall, own = time.monotonic(), time.thread_time()
-    found = sensor.look(moment())
+    found = sensor.look(moment)
     assert isinstance(found, Seen), found
     return found.value, time.monotonic() - wall, time.thread_time() - own
 
