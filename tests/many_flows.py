@@ -13,9 +13,9 @@ PACKET = (
     "in_port(1),eth(src=02:00:00:00:00:03,dst=02:00:00:00:00:01),eth_type(0x0800),"
     "ipv4(src=10.7.{high}.{low},dst=10.9.{low}.{high},proto=17,tos=0,ttl=64,frag=no),udp(src=7,dst=9)"
 )
-AT_ONCE = 50  # packets: a dummy port keeps 100 that its PMD has not come to
+AT_ONCE = 80  # packets: a dummy port keeps 100 that its PMD has not come to
 ROOM = 1000  # flows below the limit at which vswitchd begins to take away what was not used for 100 ms
-DRAINED = 0.3  # seconds in which the PMD comes to what was sent
+DRAINED = 0.05  # seconds in which the PMD comes to what was sent; what it lost is sent again
 _MADE = re.compile(r"ipv4\(src=10\.7\.([0-9]+)\.([0-9]+),")
 _LIMIT = re.compile(r"\(current ([0-9]+)\).*\(limit ([0-9]+)\)")
 
@@ -39,8 +39,9 @@ def make(ask: Asks, port: str, number: int, seconds: float) -> None:
             while current + ROOM > limit and time.monotonic() < until:
                 time.sleep(0.1)
                 current, limit = _flows(ask)
-            packets = (PACKET.format(high=one >> 8, low=one & 0xFF) for one in part)
-            ask(*(("netdev-dummy/receive", port, packet) for packet in packets))
+            packets = [PACKET.format(high=one >> 8, low=one & 0xFF) for one in part]
+            [(kind, said)] = ask(("netdev-dummy/receive", port, *packets))
+            assert kind == "result", said
             _wait(ask, current + len(part))
 
 

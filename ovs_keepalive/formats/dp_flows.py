@@ -168,7 +168,7 @@ def _attribute(text: str) -> tuple[str, str]:
     `ipv4(src=10.0.0.1/0.0.0.0,dst=10.1.0.0/255.255.0.0,proto=6` is "ipv4.dst/255.255.0.0,ipv4.proto=6".
     """
     name, _, inner = text.rstrip(")}").partition("(")
-    while "(" in inner and "(" in inner.partition("=")[0]:  # encap(eth_type(0x0800
+    if "(" in inner and "(" in inner.partition("=")[0]:  # encap(eth_type(0x0800
         more, _, inner = inner.partition("(")
         name = f"{name}.{more}"
     fields = []
@@ -193,15 +193,18 @@ def _attribute(text: str) -> tuple[str, str]:
     return ",".join(fields), "ct" if tracked else ""
 
 
-def _kinds(actions: str) -> Iterator[tuple[str, str]]:
-    """Each action's name, and what of it says whether it is supported: the port's number, the header that is set."""
+def _kinds(actions: str, depth: int = 8) -> Iterator[tuple[str, str]]:
+    """Each action's name, and what of it says whether it is supported: the port's number, the header that is set.
+
+    depth: of actions in actions; what lies deeper is not known.
+    """
     for part in split(actions):
         name, opened, inner = part.partition("(")
         if _NUMBER.fullmatch(part):
             yield "output", part
         elif opened and name in HOLDING:
             yield name, ""
-            yield from _kinds(inner.removesuffix(")"))
+            yield from _kinds(inner.removesuffix(")"), depth - 1) if depth else [("", "")]
         elif opened and name == "set":
             yield name, inner.partition("(")[0]
         elif not part.startswith("size="):  # of check_pkt_len

@@ -7,6 +7,7 @@ too many are not dumped. It waits for its answers: for a process that has nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,18 +50,22 @@ class FlowSensor:
         """Seconds until the next look. share: of the main thread's time that looks may take."""
         return pause_after(self.cost, share)
 
-    def look(self, now: Moment) -> Seen[FlowLook] | NotSeen:
-        """The flows, as they are now, or why they are not known. Takes seconds where there are tens of thousands."""
+    def look(self, clock: Callable[[], Moment]) -> Seen[FlowLook] | NotSeen:
+        """The flows, as they are now, or why they are not known. Takes seconds where there are tens of thousands.
+
+        clock: asked when the main thread has just answered, and is free to read the counters.
+        """
         began, dumped = self._main_thread(), 0
         try:
             if self._owes():
-                return NotSeen(now, f"{self._control}: has not answered yet what it was asked at the last look")
+                return NotSeen(clock(), f"{self._control}: has not answered yet what it was asked at the last look")
             datapaths = offload_show.upcalls(self._ask("upcall/show"))
             number = sum(upcalls.flows for upcalls in datapaths.values())
             if number > self._most:
-                return NotSeen(now, f"{number} flows, more than {self._most}: they are not dumped")
+                return NotSeen(clock(), f"{number} flows, more than {self._most}: they are not dumped")
             dumped = number
             names = offload_show.netdevs(self._ask("dpif/show"))
+            now = clock()
             self._scanners = {name: self._scanners.get(name, Scanner()) for name in datapaths}
             flows, unread = list[Flow](), 0
             for name, scanner in self._scanners.items():
@@ -68,7 +73,7 @@ class FlowSensor:
                 flows += scanned.flows
                 unread += scanned.unread
         except (NoAnswer, Refused) as error:
-            return NotSeen(now, str(error))
+            return NotSeen(clock(), str(error))
         finally:
             ended = self._main_thread()
             self.cost = ended - began if began is not None and ended is not None else dumped * FLOW_COST

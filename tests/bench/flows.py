@@ -19,6 +19,7 @@ from ovs_keepalive.sensors.appctl_client import AppctlClient
 from ovs_keepalive.sensors.offload import MOST, FlowLook, FlowSensor
 from tests import many_flows
 from tests.bench.meters import percent, resident, table
+from tests.lab import own_blind
 from tests.switch import TestedSandbox
 
 SIZES = (1_000, 10_000, 50_000)
@@ -40,6 +41,8 @@ class Cost(NamedTuple):
     new: float  # … and where none was
     bare: float  # to find ufid, packets, actions and `offloaded` in each line, and nothing else
     memory: int  # bytes that the process grew by
+    late: float  # by which the daemon's beat was, in all, while it was looked at from this process
+    alarms: int  # transitions that it told meanwhile
 
 
 def show(sizes: Sequence[int] = SIZES) -> None:
@@ -50,10 +53,11 @@ def show(sizes: Sequence[int] = SIZES) -> None:
         "Share: of the main thread's time, at the pause that follows.\n"
     )
     head = ["flows", "dump", "wall", "main thread", "us a flow", "own CPU", "known", "new", "bare", "pause", "share"]
-    head.append("memory")
+    head += ["memory", "beat late", "alarms"]
     rows = []
     with TestedSandbox() as sandbox:
-        sandbox.settings(max_idle=3_600_000)
+        sandbox.settings(max_idle=3_600_000, enable_keepalive=True, keepalive_interval=1000)
+        sandbox.start_daemon()
         sandbox._tool(OFCTL, "add-flow", f"unix:{sandbox._inner}/br0.mgmt", many_flows.RULE.format(1, 2))
         for size in sizes:
             cost = _measure(sandbox, size)
@@ -66,6 +70,7 @@ def show(sizes: Sequence[int] = SIZES) -> None:
                 *(f"{cost.main / cost.flows * 1e6:.1f}", f"{cost.own * 1000:.0f} ms"),
                 *(f"{seconds / cost.flows * 1e6:.2f}" for seconds in (cost.known, cost.new, cost.bare)),
                 *(f"{pause:.1f} s", percent(cost.main / pause), f"{cost.memory / 1e6:.0f} MB"),
+                *(f"{cost.late * 1000:.0f} ms", str(cost.alarms)),
             ])  # fmt: skip
     print(table(head, rows))
 
@@ -81,14 +86,18 @@ def _measure(sandbox: Sandbox, size: int) -> Cost:
             replies.append(("result", asking.wait(30.0)))
         return replies
 
+    sandbox.settings(pmd_maxsleep=0, pmd_sleep_max=0)  # one packet at a time is no reason for a PMD not to sleep
     many_flows.make(ask, "p0", size, SECONDS)
+    sandbox.settings(pmd_maxsleep=sandbox.max_sleep, pmd_sleep_max=sandbox.max_sleep)
     text = ask(("dpctl/dump-flows", "-m", "--no-names"))[0][1]
     asking.close()
     gc.collect()
     gc.disable()  # flows are no garbage: whoever looks at them looks for it in between
     before = resident(os.getpid())
     sensor = FlowSensor(control, sandbox.vswitchd_pid, most=max(MOST, 2 * size))
+    daemon = own_blind(sandbox), _transitions(sandbox)
     looks = [_look(sensor) for _ in range(LOOKS + 1)][1:]
+    late, alarms = own_blind(sandbox) - daemon[0], _transitions(sandbox) - daemon[1]
     sensor.close()
     names = {1: "p0", 2: "p1"}
     scanner = Scanner()
@@ -103,14 +112,20 @@ def _measure(sandbox: Sandbox, size: int) -> Cost:
         _timed(lambda: Scanner().scan(text, names)),
         _timed(lambda: _bare(text)),
         resident(os.getpid()) - before,
+        late,
+        alarms,
     )
     gc.enable()
     return cost
 
 
+def _transitions(sandbox: Sandbox) -> int:
+    return len(sandbox.appctl("keepalive/history", "1000", target="ovs-keepalive").splitlines())
+
+
 def _look(sensor: FlowSensor) -> tuple[FlowLook, float, float]:
     wall, own = time.monotonic(), time.thread_time()
-    found = sensor.look(moment())
+    found = sensor.look(moment)
     assert isinstance(found, Seen), found
     return found.value, time.monotonic() - wall, time.thread_time() - own
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 import pytest
 from ovs.flow.odp import ODPFlow
 
-from ovs_keepalive.core.model import Moment, NotSeen, Seen
+from ovs_keepalive.beat import moment
+from ovs_keepalive.core.model import NotSeen, Seen
 from ovs_keepalive.core.offload import Flow, Hardware
 from ovs_keepalive.formats import offload_show
 from ovs_keepalive.formats.dp_flows import Scanner
@@ -111,7 +111,7 @@ def test_every_line_is_read_as_python_ovs_reads_it(switch: Switch) -> None:
 
 
 def look(sensor: FlowSensor) -> FlowLook:
-    found = sensor.look(Moment(time.monotonic(), 0))
+    found = sensor.look(moment)
     assert isinstance(found, Seen), found
     return found.value
 
@@ -134,7 +134,7 @@ def test_a_look_tells_the_flows_and_what_they_cost(switch: Switch) -> None:
 
 def test_more_flows_than_allowed_are_not_dumped(switch: Switch) -> None:
     sensor = FlowSensor(switch.outer / "v.ctl", switch.daemons[-1].pid, most=FLOWS)
-    refused = sensor.look(Moment(0.0, 0))
+    refused = sensor.look(moment)
     sensor.close()
     assert isinstance(refused, NotSeen)
     assert refused.why.endswith(f"flows, more than {FLOWS}: they are not dumped")

@@ -7,6 +7,7 @@ Whether it reads each line as python-ovs does is in tests/real/test_offload_dump
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -149,6 +150,8 @@ def test_what_bars_a_flow(version: str, pattern: str, barred: str) -> None:
         ("newer_than_us(1)", NOT_KNOWN),
         ("", NOT_KNOWN),
         ("12345678901", NOT_KNOWN),
+        ("clone(" * 7 + "2" + ")" * 7, ""),
+        ("clone(" * 20_000 + "2", NOT_KNOWN),
         ("set(eth(src=00:00:00:00:00:01)),push_vlan(vid=3,pcp=0),2,pop_vlan,ct_clear,3", ""),
     ],
 )
@@ -294,6 +297,13 @@ def test_a_line_that_is_no_flow_is_counted(odd: str) -> None:
     scanned = Scanner().scan(line(number=2) + odd, NAMES)
     assert [flow.ufid[-1] for flow in scanned.flows] == ["2"]
     assert scanned.unread == 1
+
+
+def test_brackets_without_end_take_no_time() -> None:
+    began = time.thread_time()
+    for odd in ("encap(" * 20_000, "(" * 60_000, "tunnel(src=1/2," * 6_000, "}),(" * 15_000):
+        assert len(scan(line().replace("udp(", f"{odd}),udp(")).values()) == 1
+    assert time.thread_time() - began < 1.0
 
 
 def test_no_flows_are_no_flows() -> None:

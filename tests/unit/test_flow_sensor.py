@@ -41,10 +41,11 @@ class Talk:
         self._run()
         self.sensor = FlowSensor(server.path, PID, most=100, proc=proc)
         self.asked: list[str] = []
+        self.before_clock: list[str] = []
 
     def look(self, answers: Mapping[str, str] = ANSWERS) -> Look:
         """What comes of a look that is answered so; a text that begins with "!" is an error."""
-        look = self._pool.submit(self.sensor.look, NOW)
+        look = self._pool.submit(self.sensor.look, self._clock)
         while not look.done():
             for request in self.server.read():
                 words = " ".join([request["method"], *request["params"]])
@@ -59,7 +60,11 @@ class Talk:
 
     def unanswered(self) -> Future[Look]:
         """A look that nobody answers."""
-        return self._pool.submit(self.sensor.look, NOW)
+        return self._pool.submit(self.sensor.look, self._clock)
+
+    def _clock(self) -> Moment:
+        self.before_clock = list(self.asked)
+        return NOW
 
     def _run(self) -> None:
         self.ran += 4_000_000
@@ -91,6 +96,7 @@ def test_the_size_is_asked_first_and_each_question_once(talk: Talk) -> None:
     for _ in range(2):
         look = seen(talk.look())
         assert talk.asked == ["upcall/show", "dpif/show", f"{DUMP} dummy@ovs-dummy"]
+        assert talk.before_clock == talk.asked[:2]  # the counters are of the moment that is told
         talk.asked.clear()
     assert look.unread == 0
     assert len(look.dump.flows) == 25
