@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether flows may be moved now: the mode, the file's leave, a person's arm, and what speaks against it (section 9)."""
+"""Whether flows may be moved now: the mode, the file, a person's arm, and what speaks against it (section 9)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from ovs_keepalive.core.model import BAD, Moment, ProcessId, Snapshot, State, VswitchdState
+from ovs_keepalive.core.model import BAD, Moment, ProcessId, Snapshot, VswitchdState
 from ovs_keepalive.core.offload_act import Anomaly
 
 MINUTES = 60.0  # for which an arm holds unless said otherwise …
@@ -52,7 +52,7 @@ def objection(wanted: Wanted, snapshot: Snapshot) -> str:
         return "other_config:offload-rebalance is true: OVS moves flows by itself: one of the two has to go"
     if snapshot.vswitchd.state is not VswitchdState.RUNNING:
         return f"vswitchd is {snapshot.vswitchd.state}: see keepalive/explain vswitchd"
-    ill = next((pmd for pmd in snapshot.pmds if pmd.state in BAD or pmd.state is State.MISSING), None)
+    ill = next((pmd for pmd in snapshot.pmds if pmd.state in BAD), None)
     if ill is not None:
         return f"{ill.name} is {ill.state}: see keepalive/explain {ill.name}"
     return ""
