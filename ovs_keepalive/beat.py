@@ -176,7 +176,7 @@ class Beat:
             looks = self._look(now, self._process, ended, due, overdue, rung)
             if looks.main is None and not other:
                 return  # asked, and nothing has come yet
-        self._judge_glanced(looks)
+        self._glance(looks)
         self._judge(looks)
         if not self._register.steady and self._process is not None and heartbeat.lacks_base(self._register):
             # The main thread may be silent from now on: what /proc proves then begins here.
@@ -189,8 +189,8 @@ class Beat:
         if not steady:
             self._ask_more(now)
 
-    def _judge_glanced(self, looks: Looks) -> None:
-        """The main thread may be silent from any answer on: then what /proc proves begins with that one."""
+    def _glance(self, looks: Looks) -> None:
+        """Keep the run times with each answer; when answers stop, what /proc proves begins with the last one."""
         if looks.iterations is not None or looks.counters is not None:
             self._threads.glance(moment())
         elif looks.main is not None and looks.main.silent and (known := self._threads.glanced()) is not None:

@@ -30,6 +30,7 @@ from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.publishers import schema
 from ovs_keepalive.sensors import doctor as kernel
 from ovs_keepalive.sensors.appctl_client import NoAnswer, Refused, ask
+from ovs_keepalive.sensors.places import credentials
 from ovs_keepalive.sensors.questions import USERSPACE, Answers, Kind, Questions
 from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
@@ -223,13 +224,13 @@ def _access(case: Case) -> Finding:
     if isinstance(running := _running_daemon(), Seen):
         pid = running.value.id.pid
         who = f"the daemon, pid {pid},"
-    credentials = procfs.parse_credentials(Path(f"/proc/{pid}/status").read_text(errors="replace"))
+    runs_as = credentials(pid)
     paths = [process.control_socket]
     if case.remote.startswith("unix:"):
         paths.append(Path(case.remote.removeprefix("unix:")))
     stats = [(path.name, path.stat()) for path in paths]
     sockets = [SocketFile(name, stat.st_uid, stat.st_gid, stat.st_mode) for name, stat in stats]
-    return access(who, credentials, sockets)
+    return access(who, runs_as, sockets)
 
 
 def _clock(case: Case) -> Finding:

@@ -15,11 +15,10 @@ import ovs.db.idl
 import ovs.poller
 
 from ovs_keepalive.publishers import schema
-from ovs_keepalive.publishers.session import AwareIdl
+from ovs_keepalive.publishers.session import MAP, AwareIdl
 from ovs_keepalive.sensors.ports import Row
 
 DEADLINE = 3.0  # seconds for the statistics
-_MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
 _TEXT = {"type": "string"}
 _SOME_TEXT = {"type": {"key": "string", "min": 0, "max": 1}}
 
@@ -29,11 +28,11 @@ def _rows_of(table: str) -> dict[str, Any]:
 
 
 TABLES: dict[str, dict[str, Any]] = {  # every one of these columns is in each schema since Open vSwitch 2.6
-    "Open_vSwitch": {"other_config": _MAP, "bridges": _rows_of("Bridge")},
+    "Open_vSwitch": {"other_config": MAP, "bridges": _rows_of("Bridge")},
     "Bridge": {"name": _TEXT, "datapath_type": _TEXT, "ports": _rows_of("Port"), "fail_mode": _SOME_TEXT,
                "controller": _rows_of("Controller")},
     "Port": {"name": _TEXT, "interfaces": _rows_of("Interface")},
-    "Interface": {"name": _TEXT, "type": _TEXT, "options": _MAP, "status": _MAP, "error": _SOME_TEXT,
+    "Interface": {"name": _TEXT, "type": _TEXT, "options": MAP, "status": MAP, "error": _SOME_TEXT,
                   "admin_state": _SOME_TEXT, "link_state": _SOME_TEXT,
                   "ofport": {"type": {"key": "integer", "min": 0, "max": 1}}},
     "Controller": {"target": _TEXT},
@@ -44,15 +43,7 @@ class _Idl(AwareIdl):
     """Counts how often each Interface's peer left."""
 
     def __init__(self, remote: str) -> None:
-        definition = {
-            "name": "Open_vSwitch",
-            "version": "8.0.0",
-            "tables": {name: {"columns": columns, "isRoot": True} for name, columns in TABLES.items()},
-        }
-        helper = ovs.db.idl.SchemaHelper(schema_json=definition)
-        for name, columns in TABLES.items():
-            helper.register_columns(name, list(columns))
-        ovs.db.idl.Idl.__init__(self, remote, helper)
+        super().__init__(remote, TABLES)
         self.drops: Counter[str] = Counter()
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:

@@ -141,7 +141,7 @@ def _add(room: _Room, options: argparse.Namespace) -> None:
     vm = _vm_user(options.vm_user)
     room.vswitchd.check()
     if wish.server:
-        socket = f"{socket_directory(switch, room.vswitchd.rundir)}/{wish.name}"
+        socket = f"{_socket_directory(room, switch)}/{wish.name}"
         _refuse(places.objection_to_server(files.look(socket), vm))
     else:
         wish = _with_client_path(room, wish, switch, vm)
@@ -301,7 +301,7 @@ def _migrate(room: _Room, options: argparse.Namespace) -> None:
     found = switch.find(wish.name)
     assert found is not None  # noqa: S101 -- else refused
     bridge, [before] = found[0], found[1].interfaces
-    old = f"{socket_directory(switch, room.vswitchd.rundir)}/{wish.name}"
+    old = f"{_socket_directory(room, switch)}/{wish.name}"
     options_then = {**before.options, PATH_OPTION: wish.path}
     made = False
     try:
@@ -353,7 +353,7 @@ def _vm_user(name: str | None) -> Account:
 
 def _with_client_path(room: _Room, wish: Wish, switch: Switch, vm: Account) -> Wish:
     """The wish with the socket's path, checked."""
-    usual = places.USUAL if files.is_directory(places.USUAL) else socket_directory(switch, room.vswitchd.rundir)
+    usual = places.USUAL if files.is_directory(places.USUAL) else _socket_directory(room, switch)
     path = wish.path or f"{usual}/{wish.name}.sock"
     wish = wish._replace(path=path)
     _refuse(first_objection(port_plan.OF_PATH, wish, switch))
@@ -363,10 +363,8 @@ def _with_client_path(room: _Room, wish: Wish, switch: Switch, vm: Account) -> W
     return wish
 
 
-def socket_directory(switch: Switch, rundir: Path) -> str:
-    """Where vswitchd makes its sockets: other_config:vhost-sock-dir, below its run directory, without `..`."""
-    below = switch.other_config.get("vhost-sock-dir", "")
-    return f"{rundir}/{below.strip('/')}" if below.strip("/") and ".." not in below else str(rundir)
+def _socket_directory(room: _Room, switch: Switch) -> str:
+    return places.socket_directory(switch.other_config, str(room.vswitchd.rundir))
 
 
 def _tell_unjudged(room: _Room, place: Place) -> None:

@@ -18,6 +18,7 @@ import ovs.poller
 from ovs_keepalive import dirs
 from ovs_keepalive.beat import moment
 from ovs_keepalive.core.model import Moment, NotSeen, ProcessId
+from ovs_keepalive.core.places import socket_directory
 from ovs_keepalive.core.ports import VHOST, Survey
 from ovs_keepalive.formats import survey as wire
 from ovs_keepalive.formats.survey import Order
@@ -80,8 +81,8 @@ class Surveyor:
         flows |= {
             name: f"bridge {name} may have flows of its own besides its controller's" for name in hidden & flows.keys()
         }
-        directory = self._rundir / self.rows.other_config.get("vhost-sock-dir", "")
-        around = Around(at.mono, pid, str(directory), self.rows.statistics() if rows else "", flows)
+        directory = socket_directory(self.rows.other_config, str(self._rundir))
+        around = Around(at.mono, pid, directory, self.rows.statistics() if rows else "", flows)
         try:
             user = places.libvirt_user()
         except places.NoUser:  # libvirt was told of one that there is not: it tells that itself

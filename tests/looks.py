@@ -260,7 +260,7 @@ class Scene:
             if not other:
                 return
             looks = Looks(now, self.process)
-        self._judge_glanced(looks)
+        self._glance_at(looks)
         self._judge(looks)
         if self.process is not None and not self.register.steady and heartbeat.lacks_base(self.register):
             threads = Looks(now, self.process, threads=self._look_at_threads(now, self.process, anew=False))
@@ -279,7 +279,7 @@ class Scene:
             self._asked, self._asked_rxqs = ("rxqs", self.now), self.now
         self._note(before)
 
-    def _judge_glanced(self, looks: Looks) -> None:
+    def _glance_at(self, looks: Looks) -> None:
         if looks.iterations is not None or looks.counters is not None:
             just_after = Moment(looks.now.mono + 1e-5, looks.now.wall_ms)
             times = {one.id: (round(one.run * 1e9), round(one.wait * 1e9)) for one in self.workers if one.exists}

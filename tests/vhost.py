@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from ovs_keepalive.sandbox import wait
-from tests.conftest import cannot
 from tests.dpdk import BINARY, DpdkSandbox, hugepages
 
 UNPACK = Path(__file__).parent / "matrix" / "dpdk"
@@ -38,7 +39,7 @@ def parts() -> Parts:
     """Unpacked now if they were not; the test is skipped with the reason where that cannot be."""
     done = subprocess.run([UNPACK], capture_output=True, text=True, check=False)
     if done.returncode:
-        cannot(done.stderr.strip().rpartition("\n")[2] or f"{UNPACK.name}: exit status {done.returncode}")
+        pytest.skip(done.stderr.strip().rpartition("\n")[2] or f"{UNPACK.name}: exit status {done.returncode}")
     root = Path(done.stdout.strip())
     [libraries] = root.glob("usr/lib/*-linux-gnu")
     # What this host has itself DPDK loads unasked, and what is loaded from two places makes it panic: the host's first.
@@ -46,7 +47,7 @@ def parts() -> Parts:
     searched = ":".join(map(str, [own, libraries, *root.glob("lib/*-linux-gnu")]))
     drivers = [next(libraries.glob(f"dpdk/pmds-*/librte_{name}.so.*"), None) for name in DRIVERS]
     if None in drivers:
-        cannot(f"{libraries}: not all of {', '.join(DRIVERS)} are there: remove {root} and try again")
+        pytest.skip(f"{libraries}: not all of {', '.join(DRIVERS)} are there: remove {root} and try again")
     vswitchd = BINARY if BINARY.exists() else root / str(BINARY).removeprefix("/")
     needed = (driver for driver in drivers if driver and not (own / driver.relative_to(libraries)).exists())
     return Parts(root / "usr/bin/dpdk-testpmd", vswitchd, {"LD_LIBRARY_PATH": searched}, tuple(needed))

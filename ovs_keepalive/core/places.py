@@ -6,6 +6,7 @@ Access control lists and security modules are not judged: a directory with such 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -81,6 +82,12 @@ def objection_to_server(place: Place, vm: Account) -> str:
     if place.kind is not Kind.ABSENT:
         return f"{place.path}: is there already, and vswitchd could not make its socket: rm {place.path}"
     return ""
+
+
+def socket_directory(other_config: Mapping[str, str], rundir: str) -> str:
+    """Where vswitchd makes its sockets: other_config:vhost-sock-dir, below its run directory, without `..`."""
+    below = other_config.get("vhost-sock-dir", "")
+    return f"{rundir}/{below.strip('/')}" if below.strip("/") and ".." not in below else rundir
 
 
 def shut_to(socket: Entry, vm: Account) -> bool:

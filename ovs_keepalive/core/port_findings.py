@@ -10,7 +10,7 @@ from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.model import NEVER, State
 from ovs_keepalive.core.places import SEARCH, WRITE, Kind, Place, allows, whose
 from ovs_keepalive.core.port_states import Case, is_connected
-from ovs_keepalive.core.ports import LONGEST_PATH, Beside, Counters, Finding, Peers, PortState, Reach
+from ovs_keepalive.core.ports import LONGEST_PATH, Beside, Counters, Finding, Peers, PortState, Reach, too_long
 
 STILL = 30.0  # seconds in which packets for a VM are dropped and none is taken
 POLLED = ("dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "dummy-pmd", "afxdp")  # types that only PMD threads serve
@@ -45,8 +45,7 @@ def _server_mode(case: Case) -> Iterator[Finding]:
 
 
 def _path(case: Case) -> Iterator[Finding]:
-    length = len(case.facts.path.encode(errors="surrogateescape"))
-    if length > LONGEST_PATH:
+    if length := too_long(case.facts.path):
         if case.facts.mode == "server":
             cure = (
                 "ovs-vsctl set Open_vSwitch . other_config:vhost-sock-dir=DIRECTORY with a shorter one, or a new name"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from ovs_keepalive.core.ports import LONGEST_PATH, VHOST
+from ovs_keepalive.core.ports import LONGEST_PATH, VHOST, too_long
 
 SERVER, CLIENT = VHOST
 PATH_OPTION = "vhost-server-path"
@@ -149,12 +149,6 @@ def bad_path(wish: Wish, _: Switch) -> str:
     if path.endswith("/") or {".", ".."} & set(path.split("/")):
         return f"--path {shown(path)}: name the socket itself, without . and .."
     return ""
-
-
-def too_long(path: str) -> int:
-    """The bytes of a path that does not fit into a socket's address; 0 for one that does."""
-    length = len(path.encode(errors="surrogateescape"))
-    return length if length > LONGEST_PATH else 0
 
 
 # --- the bridge -----------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ def _create(case: Case) -> str:
         return f"ovs-vsctl del-port {bridge} {case.name} && {made}"
     ends = isinstance(facts.socket, Place) and facts.socket.problem
     made = f"mkdir -p -- {shlex.quote(facts.path.rpartition('/')[0] or '/')}; " if ends else ""
-    return f"{made}start the VM whose vhost-user socket is {case.path}, with server=on (libvirt: mode='server')"
+    return f"{made}{_start(case)}"
 
 
 def _clear(case: Case) -> str:

@@ -37,6 +37,12 @@ class PortState(StrEnum):
 UNKNOWN = "unknown"
 
 
+def too_long(path: str) -> int:
+    """The bytes of a path that does not fit into a socket's address; 0 for one that does."""
+    length = len(path.encode(errors="surrogateescape"))
+    return length if length > LONGEST_PATH else 0
+
+
 class Beside(StrEnum):
     """What may be found whatever the state."""
 

@@ -148,6 +148,13 @@ class _Vswitchd(msgspec.Struct):
     silent_ms: float
 
 
+class _Port(msgspec.Struct):
+    name: str
+    type: str
+    state: str
+    why: str
+
+
 class _Enabled(msgspec.Struct):
     """What `show` needs of a node document; more may be in it."""
 
@@ -155,6 +162,7 @@ class _Enabled(msgspec.Struct):
     vswitchd: _Vswitchd
     pmds: list[_Pmd]
     blind: list[str]
+    ports: list[_Port] = []  # an earlier version's has none
 
 
 def is_node(document: object) -> bool:

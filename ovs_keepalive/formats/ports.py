@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ovs_keepalive.core.model import NEVER, Break, Moment, Snapshot, State
+from ovs_keepalive.core.model import BAD, NEVER, Break, Moment, Snapshot, State
 from ovs_keepalive.core.ports import UNKNOWN, VHOST, Counters, Port, Ports, PortState, Returned
 from ovs_keepalive.formats.column import clean
 from ovs_keepalive.formats.plain import one_line, short
@@ -83,22 +83,16 @@ def glance(ports: Sequence[Mapping[str, Any]]) -> str:
     return _answer(lines)
 
 
-def stranded_by(ports: Ports, pmd: str) -> list[str]:
-    """Of a stalled PMD: its ports in words, with the state that each had."""
-    found = [port for port in ports.ports if any(who == pmd for who, _, _ in port.polled)]
-    return [f"{short(port.facts.name)} ({port.word})" for port in found]
-
-
 def explained(snapshot: Snapshot, ports: Ports, pmd: str) -> str:
     """What `keepalive/explain` adds: the VMs that hang on that PMD; "" where none does."""
-    names = stranded_by(ports, pmd)
+    found = [port for port in ports.ports if any(who == pmd for who, _, _ in port.polled)]
+    names = [f"{short(port.facts.name)} ({port.word})" for port in found]
     if not names:
         return ""
     state = next((one.state for one in snapshot.pmds if one.name == pmd), State.UNUSED)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     said = f"{', '.join(names[:NAMED])}{more}"
-    ill = state in (State.MISSING, State.DEAD, State.GONE)
-    return one_line(f"{'It strands these ports' if ill else 'It serves these ports'}: {said}.") + "\n"
+    return one_line(f"{'It strands these ports' if state in BAD else 'It serves these ports'}: {said}.") + "\n"
 
 
 def returned(ports: Ports, one: Break) -> Returned | None:

@@ -38,15 +38,16 @@ class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no t
     _turns = 0  # conversions, and monitors that stood again
     _stands = False
 
-    def __init__(self, remote: str, columns: Sequence[str]) -> None:
-        """columns: the maps of Open_vSwitch that are monitored; the server has to have every one of them."""
+    def __init__(self, remote: str, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """tables: the columns that are monitored, and their types; the server has to have every one of them."""
         schema = {
             "name": DATABASE,
             "version": "8.0.0",
-            "tables": {TABLE: {"columns": dict.fromkeys(columns, MAP), "isRoot": True, "maxRows": 1}},
+            "tables": {name: {"columns": columns, "isRoot": True} for name, columns in tables.items()},
         }
         helper = ovs.db.idl.SchemaHelper(schema_json=schema)
-        helper.register_columns(TABLE, list(columns))
+        for name, columns in tables.items():
+            helper.register_columns(name, list(columns))
         super().__init__(remote, helper)
 
     @property
@@ -116,7 +117,7 @@ class Session:
         self.connected = False
         self.life = (-1, 0)  # changes with each connection and each conversion: what was known of the server is void
         self.events: list[Transition] = []
-        self._idl = AwareIdl(remote, columns)
+        self._idl = AwareIdl(remote, {TABLE: dict.fromkeys(columns, MAP)})
         self._idl.set_lock(LOCK)
         self._problem = ""  # the one logged last
         self._lock = "not asked for"

@@ -117,8 +117,13 @@ def libvirt_user(conf: Path = QEMU_CONF) -> Account | None:
 
 def process_user(pid: int, proc: Path = Path("/proc")) -> Account:
     """As whom a process runs. Raises OSError, ValueError."""
-    credentials = parse_credentials((proc / str(pid) / "status").read_text(errors="replace"))
-    return Account(_name(credentials.uid), credentials, f"pid {pid}")
+    found = credentials(pid, proc)
+    return Account(_name(found.uid), found, f"pid {pid}")
+
+
+def credentials(pid: int, proc: Path = Path("/proc")) -> Credentials:
+    """The same as numbers. Raises OSError, ValueError."""
+    return parse_credentials((proc / str(pid) / "status").read_text(errors="replace"))
 
 
 def is_directory(path: str) -> bool:

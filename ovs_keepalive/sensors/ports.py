@@ -16,11 +16,11 @@ from typing import NamedTuple
 from ovs_keepalive.core.access import Credentials
 from ovs_keepalive.core.places import Kind, Place
 from ovs_keepalive.core.ports import Counters, Peers, PortFacts, Reach
-from ovs_keepalive.formats import mounts, net_unix, procfs
+from ovs_keepalive.formats import mounts, net_unix
 from ovs_keepalive.formats.flows import Flows
 from ovs_keepalive.formats.mounts import Mount
 from ovs_keepalive.formats.net_unix import Use
-from ovs_keepalive.sensors.places import Places
+from ovs_keepalive.sensors.places import Places, credentials
 
 NAMESPACES = 256  # of the network, that are looked into at most
 PROCESSES = 20_000  # that are asked for theirs at most
@@ -80,7 +80,7 @@ class PortSensor:
         if pid is None:
             return "vswitchd does not run"
         try:
-            return procfs.parse_credentials((self._proc / str(pid) / "status").read_text(errors="replace"))
+            return credentials(pid, self._proc)
         except OSError as error:
             return f"{error.filename}: {error.strerror}"
         except ValueError as error:

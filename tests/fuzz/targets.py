@@ -42,6 +42,7 @@ from ovs_keepalive.formats import (
     plain,
     pmd_perf,
     pmd_rxq,
+    ports,
     procfs,
     schema,
     tables,
@@ -546,11 +547,21 @@ def _node(data: bytes) -> None:
     node = as_json(data)
     if document.is_node(node):
         assert isinstance(document.is_well(node), bool)
-        assert all(line.isprintable() for line in tables.show(node).split("\n"))
+        glance = ports.glance(node.get("ports", ()))
+        assert all(line.isprintable() for line in (tables.show(node) + glance).split("\n"))
 
 
 def _nodes() -> Iterable[bytes]:
-    yield plain.json_bytes(document.node(snapshot([pmd(3), pmd(4, 4)]), NOW, {"lock": "held"}))
+    node = document.node(snapshot([pmd(3), pmd(4, 4)]), NOW, {"lock": "held"})
+    yield plain.json_bytes(node)
+    port = {
+        "name": "vhu0",
+        "bridge": "br0",
+        "type": "dpdkvhostuser",
+        "state": "STRANDED",
+        "why": "its VM was connected",
+    }
+    yield plain.json_bytes({**node, "ports": [port, {**port, "state": "UP"}]})
     yield b'{"enabled": false}'
 
 

@@ -224,7 +224,7 @@ def test_the_live_table_tells_how_to_ask_and_ends_by_ctrl_c(short_tmp: Path) -> 
                 break
         place = re.search(r"export OVS_RUNDIR=(\S+)", said)
         assert place
-        assert len(_processes(Path(place[1]))) == 3
+        wait(lambda: len(_processes(Path(place[1]))) == 4, "OVS, the daemon and its survey of ports run")
         assert re.search(r"fault pmd-c00 stop .*resume\nIn a browser: http://127\.0\.0\.1:\d+/\nCtrl-C ends the", said)
         assert "Keepalive status" in said
         user.send_signal(signal.SIGINT)

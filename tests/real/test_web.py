@@ -74,6 +74,7 @@ def test_a_port_that_is_taken_is_told_and_tried_again(sandbox: Sandbox) -> None:
 
 def test_viewers_by_the_dozen_and_one_that_never_reads_hold_nobody_up(sandbox: Sandbox, port: int) -> None:
     daemon = psutil.Process(int((sandbox.dir / "ovs-keepalive.pid").read_text()))
+    wait(daemon.children, "its survey of ports runs: it has descriptors, too", 10)
     threads, descriptors = daemon.num_threads(), daemon.num_fds()
     name, tid = next(iter(sandbox.pmds().items()))
     with ExitStack() as stack:

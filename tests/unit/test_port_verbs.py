@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from ovs_keepalive.cli import main
-from ovs_keepalive.core.port_plan import Switch
-from ovs_keepalive.port_verbs import socket_directory
+from ovs_keepalive.core.places import socket_directory
 
 
 @pytest.mark.parametrize(
@@ -23,7 +20,7 @@ from ovs_keepalive.port_verbs import socket_directory
     ],
 )
 def test_the_directory_of_server_sockets_is_vswitchds(told: dict[str, str], directory: str) -> None:
-    assert socket_directory(Switch((), told), Path("/run/ovs")) == directory
+    assert socket_directory(told, "/run/ovs") == directory
 
 
 @pytest.mark.parametrize("words", [[], ["none"], ["add"], ["add", "br0"], ["del"], ["migrate"], ["path", "a"]])
