@@ -15,7 +15,8 @@ from typing import Any
 
 from ovs_keepalive import dirs
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem, command_line
-from ovs_keepalive.config import Config, Invalid, Options, default_file, load
+from ovs_keepalive.config import Config, Options, default_file
+from ovs_keepalive.config_file import Invalid, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import one_line
 

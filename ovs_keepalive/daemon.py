@@ -22,7 +22,8 @@ from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.chronicle import Chronicle
 from ovs_keepalive.commands import Commands
-from ovs_keepalive.config import Invalid, Options, load, merged
+from ovs_keepalive.config import Options, merged
+from ovs_keepalive.config_file import Invalid, load
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition

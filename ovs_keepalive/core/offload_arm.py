@@ -4,23 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import BAD, Moment, ProcessId, Snapshot, VswitchdState
 from ovs_keepalive.core.offload_act import Anomaly
+from ovs_keepalive.core.settings import Offload
 
 MINUTES = 60.0  # for which an arm holds unless said otherwise …
 LONGEST = 24 * 60.0  # … and at most
-
-
-class Mode(StrEnum):
-    """other_config:keepalive-offload."""
-
-    OFF = "off"
-    WATCH = "watch"
-    PLAN = "plan"
-    ACT = "act"
 
 
 class Arm(NamedTuple):
@@ -34,7 +25,7 @@ class Arm(NamedTuple):
 class Wanted(NamedTuple):
     """What is asked for, and what OVS itself is set to."""
 
-    mode: Mode
+    mode: Offload
     allowed: bool  # by the configuration file
     enabled: bool  # other_config:hw-offload
     rebalanced: bool  # other_config:offload-rebalance
@@ -42,7 +33,7 @@ class Wanted(NamedTuple):
 
 def objection(wanted: Wanted, snapshot: Snapshot) -> str:
     """Why no flow is moved now, with the cure, whether or not it is armed; "" when nothing speaks against it."""
-    if wanted.mode is not Mode.ACT:
+    if wanted.mode is not Offload.ACT:
         return f"keepalive-offload is {wanted.mode}: ovs-vsctl set Open_vSwitch . other_config:keepalive-offload=act"
     if not wanted.allowed:
         return "the configuration file does not allow it: set offload.allow-act: true in it"
