@@ -87,7 +87,7 @@ def parse(text: str, name: str) -> Config:
         raise Invalid(f"{name}: a key or value is no Unicode text: correct it") from error
     if twice:
         raise Invalid(
-            one_line(f"{name}: offload.table-groups: {short(twice[0])} is there twice: name each device once")
+            one_line(f"{name}: offload.table-groups: {short(twice[0])}: in two groups, or twice in one: name it once")
         )
     return config
 

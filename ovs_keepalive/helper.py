@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 SILENCE = 20.0  # seconds beyond the time it was given after which it is killed
 FIRST_REST = 1.0  # seconds until a new one is started, after the first failure …
 LONGEST_REST = 60.0  # … and at most: twice as long each time
+GRACE = 10.0  # seconds for one that was dismissed to end
 _PART = 1 << 16
 
 
@@ -44,6 +45,7 @@ class Helper(Generic[Answer]):
         self._rest = FIRST_REST
         self._start_at = float("-inf")
         self._repeats = Repeats()
+        self._leaving: list[tuple[subprocess.Popen[bytes], float]] = []  # and until when: monotonic
 
     def turn(self, now: float, ask: Callable[[float], bytes], period: float) -> Answer | None:
         """The newest answer, if one has come. now: monotonic seconds; ask: the question whose answer is wanted in so
@@ -67,19 +69,42 @@ class Helper(Generic[Answer]):
         if self._process is not None and self._process.stdout is not None:
             poller.fd_wait(self._process.stdout.fileno(), ovs.poller.POLLIN)
 
+    def amend(self, now: float, line: bytes) -> None:
+        """Put another question in the place of the one that is asked, of a process that takes the newest."""
+        if self._process is not None:
+            self._say(self._process, line, now)
+
+    def dismiss(self, now: float) -> None:
+        """Ask it nothing more: it ends by itself, once it has made good what it began. Nobody waits for that."""
+        process, self._process, self._taken = self._process, None, b""
+        if process is not None:
+            self._leaving.append((process, now + GRACE))
+            self._hang_up(process)
+
+    def see_off(self, now: float) -> None:
+        """Take leave of those that have ended since; of one that does not, by force."""
+        for process, until in self._leaving:
+            if process.poll() is None and now >= until:
+                log.warn(f"{self._name} (pid {process.pid}) did not end within {GRACE:g} s: it is killed")
+                process.kill()
+        self._leaving = [one for one in self._leaving if one[0].returncode is None]
+
     def close(self) -> None:
         """End it."""
         process, self._process, self._taken = self._process, None, b""
         if process is None:
             return
         process.kill()
-        for pipe in (process.stdin, process.stdout, self._said):
-            if pipe is not None:
-                pipe.close()
+        self._hang_up(process)
         try:
             process.wait(0.1)
         except subprocess.TimeoutExpired:  # the kernel holds it; it is dead when it comes back
             log.warn(f"{self._name} (pid {process.pid}) was killed, and has not ended yet")
+
+    def _hang_up(self, process: subprocess.Popen[bytes]) -> None:
+        for pipe in (process.stdin, process.stdout, self._said):
+            if pipe is not None:
+                pipe.close()
 
     @property
     def pid(self) -> int | None:

@@ -1,198 +1,268 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The looks at flows, and what is done about them: a process of its own, `python -m ovs_keepalive.offload`.
+"""What the daemon knows of offload, and whether it lets flows be moved: by a process of its own (`offloader.py`).
 
-A dump of 50,000 flows takes a second to come and a third of one to read: neither the beat nor the main loop may wait
-for it. It looks when it is asked, plans, moves flows only if the question says so, answers, and ends when its input
-does: first it makes good what it has begun.
+Belongs to the main loop. A person's arm lives here and nowhere else: it ends with this daemon.
 """
 
 from __future__ import annotations
 
-import gc
-import select
-import sys
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 
-from ovs_keepalive import dirs
-from ovs_keepalive.beat import moment
-from ovs_keepalive.core import offload_act, offload_watch
-from ovs_keepalive.core.model import NotSeen, ProcessId
-from ovs_keepalive.core.offload import Facts, Plan, Told, Tried, Watch
-from ovs_keepalive.core.offload_act import SETTLE, Anomaly, Counters, Examined, Kind, Outcome, Result
-from ovs_keepalive.formats import offload as wire
-from ovs_keepalive.formats.offload import Ask, Order, Report
-from ovs_keepalive.formats.plain import one_line
-from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer
-from ovs_keepalive.sensors.offload import FlowLook, FlowSensor
-from ovs_keepalive.sensors.offload_journal import NAME, Journal, Unwritten
-from ovs_keepalive.sensors.offload_writer import Writer
-from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
+import ovs.poller
+import ovs.vlog
 
-LATER = 1.0  # seconds after the last move until it is looked at again: hardware may take its time
-TAKEN_FOR = (Result.PROMOTED, Result.REFUSED)  # results that tell something of the hardware
-ENDING = 5.0  # seconds, at most, in which what is begun is made good before the end
+from ovs_keepalive.config import Config
+from ovs_keepalive.core import offload_arm
+from ovs_keepalive.core.model import Moment, ProcessId, Snapshot, Transition
+from ovs_keepalive.core.offload import Limits, Netdev, OffloadState
+from ovs_keepalive.core.offload_arm import Act, Arm, Wanted
+from ovs_keepalive.core.repeats import Repeats, few
+from ovs_keepalive.core.settings import Asked, Offload, is_true
+from ovs_keepalive.formats import offload as form
+from ovs_keepalive.formats import offload_wire as wire
+from ovs_keepalive.formats.metric import Offloaded
+from ovs_keepalive.formats.offload_wire import Ask, Order, Report
+from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.helper import Helper
+
+log = ovs.vlog.Vlog("offload")
+
+CALM = 2.0  # seconds after the daemon's first snapshot until the first look: the start is the beat's
+FIRST = 3.0  # seconds between two looks, at least, until one has told what it costs
+OLD = 20.0  # seconds beyond its pause after which the last look proves nothing any more
+HISTORY = 500  # acts that are remembered
+PART = 0.5  # of what looks may take from vswitchd's main thread is for looks at flows, the other for the beat
+LIMITS = Limits()
+NO_MODE = Wanted(Offload.OFF, allowed=False, enabled=False, rebalanced=False)
 
 
-class Offloader:
-    """Looks at one vswitchd after the other."""
+class Refused(Exception):
+    """Flows cannot be moved, or there is nothing to tell: one line."""
 
-    def __init__(self, order: Order) -> None:
-        self._who = VswitchdSensor(dirs.rundir(), Path(order.pidfile) if order.pidfile else None)
-        self._state_dir = Path(order.state_dir)
-        self._process: Process | None = None
-        self._sensor: FlowSensor | None = None
-        self._writer: Writer | None = None
-        self._journal: Journal | None = None
-        self._watch = Watch()
 
-    def round(self, ask: Ask) -> Report:
-        """Look, plan, and move flows if that is asked for."""
-        found, _ = self._who.look(moment())
-        self._turn_to(None if isinstance(found, NotSeen) else found.value, ask.most)
-        if self._sensor is None:
-            why = found.why if isinstance(found, NotSeen) else "vswitchd does not run"
-            return self._report(self._told(ask, None, why), ask)
-        look = self._sensor.look(moment)
-        told = self._told(ask, *((None, look.why) if isinstance(look, NotSeen) else (look.value, "")))
-        self._watch = told.watch
-        report = self._report(told, ask)
-        if ask.acting or self._has_left():
-            report = self._act(report, ask)
-        gc.collect()  # not in the middle of a dump: see main()
-        return report
+class OffloadChild(Helper[Report]):
+    """The process that looks and moves."""
 
-    def finish(self) -> None:
-        """Before the end: make good what is begun."""
-        until = moment().mono + ENDING
-        while self._writer is not None and self._writer.unfinished and moment().mono < until:
-            try:
-                self._writer.replay(moment())
-            except (NoAnswer, Unwritten):
-                return  # the next one finds it in the journal
-            select.select([], [], [], SETTLE / 4)
+    def __init__(self, config: Config, pidfile: Path | None) -> None:
+        """pidfile: of vswitchd."""
+        given = str(pidfile) if pidfile is not None else config.vswitchd_pidfile or None
+        order = wire.line(Order(given, config.state_dir))
+        super().__init__("ovs_keepalive.offloader", "the look at flows", order, wire.report, wire.LARGEST)
 
-    # --- the look ------------------------------------------------------------------------------
 
-    def _turn_to(self, process: Process | None, most: int) -> None:
-        if process == self._process:
+class OffloadWatch:
+    """run() and wait() are for the main loop, take() for whoever reads the settings, the rest for who publishes."""
+
+    def __init__(self, child: Helper[Report], note: Callable[[Transition], None]) -> None:
+        """note: takes a line of history."""
+        self.netdevs: tuple[Netdev, ...] = ()
+        self.pairs: dict[str, str] = {}  # of keepalive_detail
+        self.history: deque[Act] = deque(maxlen=HISTORY)
+        self.moves: Counter[tuple[str, str]] = Counter()  # "fill" or "swap", and what came of it, since the start
+        self.arm: Arm | None = None
+        self._disarmed = ""  # why the last one ended by itself
+        self._wanted, self._limits, self._share, self._most = NO_MODE, LIMITS, 0.005, 50_000
+        self._child = child
+        self._note = note
+        self._asked: Ask | None = None  # what the process was told last, but for its wait
+        self._snapshot: Snapshot | None = None
+        self._report: Report | None = None
+        self._began: float | None = None  # monotonic: the first snapshot
+        self._repeats = Repeats()
+
+    def take(self, other_config: Mapping[str, str], asked: Asked, config: Config) -> None:
+        """What is wanted from now on."""
+        enabled, rebalanced = (is_true(other_config, key) for key in ("hw-offload", "offload-rebalance"))
+        self._wanted = Wanted(asked.offload, config.offload_allow_act, enabled, rebalanced)
+        self._limits = LIMITS._replace(capacity=config.offload_capacity or None, groups=config.offload_table_groups)
+        self._share, self._most = config.max_main_share / 100 * PART, config.offload_most_flows
+
+    def run(self, now: Moment, snapshot: Snapshot | None) -> None:
+        """One turn. snapshot: the newest."""
+        self._child.see_off(now.mono)
+        self._snapshot = snapshot
+        if snapshot is None:
             return
-        if self._sensor is not None:
-            self._sensor.close()
-        self._process, self._writer = process, None
-        self._sensor = FlowSensor(process.control_socket, process.id.pid, most) if process is not None else None
+        if not snapshot.settings.enabled or self._wanted.mode is Offload.OFF:
+            self._rest(now)
+            return
+        self._began = now.mono if self._began is None else self._began
+        if now.mono - self._began < CALM:
+            return
+        if self.arm is not None and (why := offload_arm.ended(self.arm, now, _process(snapshot), (), "")):
+            self._disarm(now, why)
+        if self._asked is not None and self._question(self._asked.wait) != self._asked:
+            self._child.amend(now.mono, self._asking(self._asked.wait))
+        pause = max(FIRST, self._report.pause if self._report is not None else 0.0)
+        report = self._child.turn(now.mono, self._asking, pause)
+        if report is not None:
+            self._take_in(report, now)
+        elif self._is_old(now):
+            self._forget(now)
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        """Let the poller wake for a report."""
+        self._child.wait(poller)
+
+    def close(self, now: float) -> None:
+        """Let the process end: what it has begun it makes good by itself. now: monotonic seconds."""
+        self._child.dismiss(now)
+
+    # --- what a person may do ------------------------------------------------------------------
+
+    def arm_for(self, minutes: float, now: Moment) -> Arm:
+        """Let flows be moved for so long. Raises Refused."""
+        snapshot, report = self._snapshot, self._report
+        if snapshot is None or report is None:
+            raise Refused(f"flows have not been looked at yet: {self._child.problem or 'try again in a moment'}")
+        if why := offload_arm.objection(self._wanted, snapshot) or report.gate:
+            raise Refused(why)
+        process = _process(snapshot)
+        if process is None or process != report.process:
+            raise Refused("vswitchd has just been restarted: try again in a moment")
+        until = Moment(now.mono + minutes * 60, now.wall_ms + round(minutes * 60_000))
+        self.arm, self._disarmed = Arm(now, until, process), ""
+        self._tell(Act(now, "armed", f"for {minutes:g} min, vswitchd pid {process.pid}"))
+        return self.arm
+
+    def disarm(self, now: Moment) -> bool:
+        """Let no flow be moved any more, and forget why an arm ended; whether it was armed."""
+        was = self.arm is not None
+        if was:
+            self._disarm(now, "asked for")
+        self._disarmed = ""
+        return was
+
+    # --- what is told --------------------------------------------------------------------------
 
     @property
-    def _id(self) -> ProcessId | None:
-        return self._process.id if self._process is not None else None
-
-    def _told(self, ask: Ask, look: FlowLook | None, undumped: str) -> Told:
-        datapaths = look.datapaths if look is not None else {}
-        facts = Facts(
-            at=moment(),
-            process=self._id,
-            enabled=ask.enabled,
-            userspace=all(name.partition("@")[0] in offload_act.DATAPATHS for name in datapaths),
-            rebalanced=ask.rebalanced,
-            acting=ask.acting,
-            netdevs=tuple(name for names in look.netdevs.values() for name in names) if look is not None else (),
-            undumped=undumped,
+    def told(self) -> form.Told:
+        """All of it. Raises Refused while nobody looks."""
+        if self._wanted.mode is Offload.OFF:
+            way = "ovs-vsctl set Open_vSwitch . other_config:keepalive-offload=watch"
+            raise Refused(f"flows are not looked at: {way} (or plan, or act)")
+        return form.Told(
+            self._wanted, self._report, self.netdevs, self.arm, self._objection, self._disarmed, self._child.problem
         )
-        return offload_watch.follow(self._watch, look.dump if look is not None else None, ask.limits, facts)
 
-    def _report(self, told: Told, ask: Ask) -> Report:
-        cost, pause = (self._sensor.cost, self._sensor.pause(ask.share)) if self._sensor is not None else (0.0, 0.0)
-        plan = told.plan if ask.planning else Plan(told.plan.at, (), (), 0.0)
-        return Report(moment(), self._id, told.netdevs, plan, "", (), (), (), 0, "", cost, pause)
+    @property
+    def plan(self) -> Report:
+        """The report with the newest plan. Raises Refused while none is made."""
+        told = self.told
+        if told.wanted.mode is Offload.WATCH:
+            raise Refused("keepalive-offload is watch: set plan or act")
+        if told.report is None:
+            raise Refused(f"flows have not been looked at yet: {told.problem or 'try again in a moment'}")
+        return told.report
 
-    # --- the moves -----------------------------------------------------------------------------
+    @property
+    def numbers(self) -> Offloaded:
+        """Of /metrics."""
+        return Offloaded(
+            self.netdevs,
+            self.arm is not None,
+            {(kind, str(result)): number for (kind, result), number in self.moves.items()},
+        )
 
-    def _has_left(self) -> bool:
-        """Whether a journal lies there with something in it: this process's, or of one that was killed."""
-        try:
-            return (self._state_dir / NAME).stat().st_size > 0
-        except OSError:  # there is none: the usual case
-            return False
+    @property
+    def fact(self) -> str:
+        """For keepalive/status."""
+        if self._wanted.mode is Offload.OFF:
+            return "off"
+        armed = ", armed" if self.arm is not None else f", disarmed: {self._disarmed}" if self._disarmed else ""
+        problem = f"; the look at flows: {self._child.problem}" if self._child.problem else ""
+        return f"{self._wanted.mode}{armed}: {form.tally(self.netdevs)}{problem}"
 
-    def _act(self, report: Report, ask: Ask) -> Report:
-        try:
-            writer = self._ready()
-            if why := writer.gate():
-                return report._replace(gate=why)
-            mended = tuple(writer.replay(moment()))
-            if ask.acting:
-                report = self._moved(report, writer, ask)
-                mended += tuple(writer.replay(moment()))
-            return report._replace(
-                mended=mended, unfinished=writer.unfinished, futile=offload_watch.futile(self._watch)
-            )
-        except Unwritten as error:
-            return report._replace(gate=one_line(str(error)))
-        except NoAnswer as error:
-            anomaly = Anomaly(Kind.SILENT, "", one_line(str(error)))
-            return report._replace(anomalies=(*report.anomalies, anomaly))
+    @property
+    def _objection(self) -> str:
+        snapshot, report = self._snapshot, self._report
+        why = offload_arm.objection(self._wanted, snapshot) if snapshot is not None else "nobody has looked yet"
+        why = why or (report.gate if report is not None else "")
+        return why or ("" if self.arm is not None else "not armed: offload/arm")
 
-    def _ready(self) -> Writer:
-        """Raises Unwritten."""
-        process = self._process
-        if self._journal is None:
-            self._journal = Journal(self._state_dir)
-        if self._writer is None and process is not None:
-            self._writer = Writer(AppctlClient(process.control_socket), process.id, self._journal)
-        if self._writer is None:
-            raise Unwritten("vswitchd does not run")
-        return self._writer
+    # --- the process ---------------------------------------------------------------------------
 
-    def _moved(self, report: Report, writer: Writer, ask: Ask) -> Report:
-        """The report with what came of its plan. Raises NoAnswer."""
-        moves = (*report.plan.fills, *report.plan.swaps)
-        if not moves:
-            return report
-        before = writer.counters()
-        looked = writer.examine(moves, moment())
-        _rest(SETTLE)
-        outcomes = [one if isinstance(one, Outcome) else self._made(writer, one) for one in looked]
-        _rest(LATER)
-        outcomes = [writer.look_again(one) for one in outcomes]
-        tried = [Tried(one.move, one.result is Result.PROMOTED) for one in outcomes if one.result in TAKEN_FOR]
-        self._watch = offload_watch.acted(self._watch, tried, ask.limits, moment())
-        return report._replace(outcomes=tuple(outcomes), anomalies=_too_many(before, writer.counters(), outcomes))
+    def _asking(self, wait: float) -> bytes:
+        self._asked = self._question(wait)
+        return wire.line(self._asked)
 
-    @staticmethod
-    def _made(writer: Writer, examined: Examined) -> Outcome:
-        return writer.act(examined, moment())
+    def _question(self, wait: float) -> Ask:
+        wanted, snapshot = self._wanted, self._snapshot
+        return Ask(
+            wait=wait,
+            share=self._share,
+            most=self._most,
+            limits=self._limits,
+            enabled=wanted.enabled,
+            rebalanced=wanted.rebalanced,
+            planning=wanted.mode in (Offload.PLAN, Offload.ACT),
+            ready=wanted.mode is Offload.ACT,
+            acting=self.arm is not None and snapshot is not None and not offload_arm.objection(wanted, snapshot),
+        )
+
+    def _take_in(self, report: Report, now: Moment) -> None:
+        self._report = report
+        for line in report.mended:
+            self._tell(Act(report.at, "mended", line))
+        for one in report.outcomes:
+            self.moves["swap" if one.move.victim else "fill", str(one.result)] += 1
+            self._tell(Act(one.at, one.result, form.moved(one.move) + (f": {one.why}" if one.why else ""), one))
+        anomalies = (*chain.from_iterable(one.anomalies for one in report.outcomes), *report.anomalies)
+        for anomaly in anomalies:
+            who = f"flow {anomaly.ufid}: " if anomaly.ufid else ""
+            self._tell(Act(report.at, "anomaly", f"{anomaly.kind}: {who}{anomaly.why}"))
+        if self.arm is not None and (
+            why := offload_arm.ended(self.arm, now, report.process, anomalies, report.futile) or report.gate
+        ):
+            self._disarm(now, why)
+        self._show(report.netdevs, report.at)
+
+    def _disarm(self, now: Moment, why: str) -> None:
+        self.arm, self._disarmed = None, why
+        self._tell(Act(now, "disarmed", why))
+
+    def _tell(self, act: Act) -> None:
+        act = act._replace(text=one_line(act.text))
+        self.history.append(act)
+        if line := self._repeats.line(act.what, f"{act.what}: {act.text}", act.at.mono):
+            (log.warn if act.what in ("anomaly", "disarmed") else log.info)(line)
+
+    # --- the netdevs ---------------------------------------------------------------------------
+
+    def _rest(self, now: Moment) -> None:
+        if self.arm is not None:
+            self._disarm(now, "switched off")
+        if self._child.pid is not None:
+            self._child.dismiss(now.mono)
+        self._report, self._asked, self._began = None, None, None
+        self.netdevs, self.pairs = (), {}
+
+    def _is_old(self, now: Moment) -> bool:
+        return self._report is not None and now.mono - self._report.at.mono > self._report.pause + OLD
+
+    def _forget(self, now: Moment) -> None:
+        """The last report is too old to be believed."""
+        why = f"nobody looks: {self._child.problem or 'the look at flows is silent'}"
+        if self.netdevs and any(one.state is not OffloadState.SKIPPED for one in self.netdevs):
+            self._show(tuple(Netdev(one.name, OffloadState.SKIPPED, now, why, why) for one in self.netdevs), now)
+
+    def _show(self, netdevs: tuple[Netdev, ...], at: Moment) -> None:
+        before = {one.name: one.state for one in self.netdevs}
+        news = tuple(
+            Transition(at, f"offload:{one.name}", str(before.get(one.name, "none")), str(one.state), "none", one.noted)
+            for one in netdevs
+            if before.get(one.name, OffloadState.OK) is not one.state
+        )
+        for transition in few(news, at, "offload", "devices"):
+            self._note(transition)
+            text = f"{transition.who}: {transition.old} -> {transition.new}: {short(transition.evidence, form.TOLD)}"
+            if line := self._repeats.line(f"{transition.who} {transition.new}", text, at.mono):
+                log.info(line)
+        self.netdevs, self.pairs = netdevs, form.pairs(netdevs)
 
 
-def _too_many(before: Counters, after: Counters, outcomes: list[Outcome]) -> tuple[Anomaly, ...]:
-    """Packets on the slow path beyond those of the flows that were removed, until these are back: 2 s, or 3 at most."""
-    expected = sum(3.0 * one.move.victim_pps + 10.0 for one in outcomes if one.move.victim)
-    anomaly = offload_act.duplicates(before, after, expected)
-    return () if anomaly is None else (anomaly,)
-
-
-def _rest(seconds: float) -> None:
-    select.select([], [], [], seconds)
-
-
-def main() -> int:
-    """Answer until there is nobody left."""
-    # A dump makes some hundred thousand objects, none of them in a circle: the collector would only count them.
-    gc.disable()
-    lines = sys.stdin.buffer
-    offloader = Offloader(wire.order(lines.readline()))
-    try:
-        for line in iter(lines.readline, b""):
-            ask = wire.ask(line)
-            # Until it is due, or the daemon ends: there is one question at a time, so that is what can come.
-            if select.select([lines], [], [], ask.wait)[0]:
-                break
-            sys.stdout.buffer.write(wire.line(offloader.round(ask)))
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:  # nobody reads any more
-        sys.stderr.close()
-    finally:
-        offloader.finish()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _process(snapshot: Snapshot) -> ProcessId | None:
+    return snapshot.vswitchd.process

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import BAD, Moment, ProcessId, Snapshot, VswitchdState
-from ovs_keepalive.core.offload_act import Anomaly
+from ovs_keepalive.core.offload_act import Anomaly, Outcome
 from ovs_keepalive.core.settings import Offload
 
-MINUTES = 60.0  # for which an arm holds unless said otherwise …
-LONGEST = 24 * 60.0  # … and at most
+MINUTES = 60  # for which an arm holds unless said otherwise …
+LONGEST = 24 * 60  # … and at most
 
 
 class Arm(NamedTuple):
@@ -20,6 +20,15 @@ class Arm(NamedTuple):
     since: Moment
     until: Moment
     process: ProcessId
+
+
+class Act(NamedTuple):
+    """A line of `offload/history`: what was done, by whomever, or what ended it."""
+
+    at: Moment
+    what: str  # "armed", "disarmed", "mended", "anomaly", or the result of a move
+    text: str
+    outcome: Outcome | None = None  # of a move
 
 
 class Wanted(NamedTuple):

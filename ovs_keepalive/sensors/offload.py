@@ -50,25 +50,26 @@ class FlowSensor:
         """Seconds until the next look. share: of the main thread's time that looks may take."""
         return pause_after(self.cost, share)
 
-    def look(self, clock: Callable[[], Moment]) -> Seen[FlowLook] | NotSeen:
+    def look(self, clock: Callable[[], Moment], *, dumped: bool = True) -> Seen[FlowLook] | NotSeen:
         """The flows, as they are now, or why they are not known. Takes seconds where there are tens of thousands.
 
         clock: asked when the main thread has just answered, and is free to read the counters.
+        dumped: else there are only the devices, which costs next to nothing.
         """
-        began, dumped = self._main_thread(), 0
+        began, walked = self._main_thread(), 0
         try:
             if self._owes():
                 return NotSeen(clock(), f"{self._control}: has not answered yet what it was asked at the last look")
             datapaths = offload_show.upcalls(self._ask("upcall/show"))
-            number = sum(upcalls.flows for upcalls in datapaths.values())
+            number = sum(upcalls.flows for upcalls in datapaths.values()) if dumped else 0
             if number > self._most:
                 return NotSeen(clock(), f"{number} flows, more than {self._most}: they are not dumped")
-            dumped = number
+            walked = number
             names = offload_show.netdevs(self._ask("dpif/show"))
             now = clock()
             self._scanners = {name: self._scanners.get(name, Scanner()) for name in datapaths}
             flows, unread = list[Flow](), 0
-            for name, scanner in self._scanners.items():
+            for name, scanner in self._scanners.items() if dumped else ():
                 scanned = scanner.scan(self._ask("dpctl/dump-flows", "-m", "--no-names", name), names.get(name, {}))
                 flows += scanned.flows
                 unread += scanned.unread
@@ -76,7 +77,7 @@ class FlowSensor:
             return NotSeen(clock(), str(error))
         finally:
             ended = self._main_thread()
-            self.cost = ended - began if began is not None and ended is not None else dumped * FLOW_COST
+            self.cost = ended - began if began is not None and ended is not None else walked * FLOW_COST
             if not self._client.waiting:
                 self._client.close()
                 self._client = AppctlClient(self._control, self._most * LINE)  # the old one keeps room for the dump

@@ -228,14 +228,14 @@ def test_what_is_too_long_for_a_configuration_is_not_read(tmp_path: Path) -> Non
 
 
 def test_the_default_file_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "absent" / "config.yaml")
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", tmp_path / "absent" / "config.yaml")
     assert config_file.load(None) == Config()
 
 
 def test_the_default_file_is_read_where_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("refresh: 3000\n")
-    monkeypatch.setattr(config, "DEFAULT_PATH", path)
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", path)
     assert config_file.load(None).refresh == 3000
 
 
@@ -256,7 +256,7 @@ def test_a_default_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch
     path = hidden / "config.yaml"
     path.write_text("refresh: 3000\n")
     hidden.chmod(0)
-    monkeypatch.setattr(config, "DEFAULT_PATH", path)
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", path)
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -334,7 +334,7 @@ def test_an_empty_section_says_nothing() -> None:
         ("offload: {allow-act: yes}", "offload.allow-act: 'yes': expected true or false"),
         ("offload: {capacity: 1}\noffload.capacity: 2", "offload.capacity: given twice: remove one"),
         ("offload: {table-groups: [[1]]}", "offload.table-groups: [[1]]: expected a list of lists of names"),
-        ("offload: {table-groups: [[p0, p1], [p1]]}", "p1: in two groups, or twice in one: name each device once"),
+        ("offload: {table-groups: [[p0, p1], [p1]]}", "p1: in two groups, or twice in one: name it once"),
     ],
 )
 def test_what_is_wrong_in_a_section_is_told_by_its_full_name(text: str, said: str) -> None:
