@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovs_keepalive.core.model import Moment, ProcessId
 from ovs_keepalive.core.offload import Move
 from ovs_keepalive.formats import procfs
 from ovs_keepalive.sandbox import Sandbox, SandboxError
+from tests.lab import Background
 
 # ufid:…, …in_port(1),…ipv4(src=10.0.0.1,…, packets:2, bytes:212, used:0.001s, offloaded:yes, dp:dummy, actions:2, dp-…
 LINE = re.compile(
@@ -22,6 +25,8 @@ HARDWARE = re.compile(
 )
 SENT = re.compile(r"tx pkts=(\d+)")
 DATAPATH = "dummy@ovs-dummy"
+TICK = 0.1  # seconds between two bundles of packets
+AT_ONCE = 80  # packets: a dummy port keeps 100 that its PMD has not come to
 IDLE = 3_600_000  # ms: no flow goes while a test takes its time
 
 
@@ -82,11 +87,11 @@ class Lab:
 
     def packet(self, host: int, destination: int = 10) -> None:
         """One packet from there, into p0."""
-        self.sandbox.appctl(
-            "netdev-dummy/receive", "p0",
-            f"in_port(1),eth(src=50:54:00:00:00:{host:02x},dst=50:54:00:00:00:0a),eth_type(0x0800),"
-            f"ipv4(src=10.0.0.{host},dst=10.0.0.{destination},proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)",
-        )  # fmt: skip
+        self.packets([packet(host, destination)])
+
+    def packets(self, packets: Sequence[str]) -> None:
+        """These, into p0, at most 100: a dummy port keeps no more."""
+        self.sandbox.appctl("netdev-dummy/receive", "p0", *packets)
 
     def flows(self) -> dict[int, list[re.Match[str]]]:
         """By host, the lines of vswitchd's dump."""
@@ -124,6 +129,36 @@ class Lab:
     def control(self) -> Path:
         """Where vswitchd answers."""
         return self.sandbox.dir / f"ovs-vswitchd.{(self.sandbox.dir / 'ovs-vswitchd.pid').read_text().strip()}.ctl"
+
+
+class Traffic(Background):
+    """Packets of many hosts, each at its own rate."""
+
+    def __init__(self, lab: Lab, rates: Mapping[int, int]) -> None:
+        """rates: packets per second, by host."""
+        super().__init__()
+        self._lab = lab
+        self._rates = rates
+
+    def run(self) -> None:
+        """Send what is due, until the end."""
+        began, sent = time.monotonic(), dict.fromkeys(self._rates, 0)
+        while not self.over.wait(TICK):
+            lived = time.monotonic() - began
+            due = [host for host, rate in self._rates.items() for _ in range(int(lived * rate) - sent[host])]
+            for start in range(0, len(due), AT_ONCE):
+                self._lab.packets([packet(host) for host in due[start : start + AT_ONCE]])
+                self.over.wait(TICK / 4)
+            for host in due:
+                sent[host] += 1
+
+
+def packet(host: int, destination: int = 10) -> str:
+    """As netdev-dummy/receive takes it."""
+    return (
+        f"in_port(1),eth(src=50:54:00:00:00:{host:02x},dst=50:54:00:00:00:0a),eth_type(0x0800),"
+        f"ipv4(src=10.0.0.{host},dst=10.0.0.{destination},proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)"
+    )
 
 
 def move(promoted: str, victim: str = "") -> Move:

@@ -21,10 +21,10 @@ HEAD = ("NETDEV", "STATE", "SINCE (UTC)", "FLOWS", "PENDING", "OF", "PACKETS/S",
 ILL = (OffloadState.OOR, OffloadState.STARVED)  # packets take the CPU that hardware might take
 TOLD = 300  # characters of an explanation in a line
 CURES = {rule.state: rule.cure for rule in TABLE}
-REBALANCE = (  # of Open vSwitch 2.11 and later: lib/netdev-offload.c, vswitchd/vswitch.xml
-    "Open vSwitch's own way to move flows: of the kernel's datapath (TC) only, without hysteresis, and switched on at "
-    "its first start with hw-offload only"
-)
+# Open vSwitch's own rebalancing, since 2.11: of the kernel's datapath (TC) only, without hysteresis, and read once,
+# when hw-offload is first seen to be true (lib/netdev-offload.c).
+REBALANCE = "of the kernel's datapath only; where it is true Open vSwitch moves flows by itself, and nobody else does"
+SPENT = 0.95  # efficiency from which on only a larger table would help
 
 
 class Told(NamedTuple):
@@ -96,7 +96,8 @@ def show(shown: Mapping[str, Any]) -> str:
     if told:
         lines.append("")
     for one in told:
-        cure = CURES.get(one["state"], "")
+        spent = one["efficiency"] is not None and one["efficiency"] >= SPENT
+        cure = "the fastest flows have its slots: only a larger table helps" if spent else CURES.get(one["state"], "")
         lines.append(f"{short(one['name'])}: {one['state']}: {short(one['why'], TOLD)}{f': {cure}' if cure else ''}")
     return _answer(lines)
 
