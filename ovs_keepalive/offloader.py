@@ -58,11 +58,12 @@ class Offloader:
             why = found.why if isinstance(found, NotSeen) else "vswitchd does not run"
             return self._report(self._told(ask, None, why), ask)
         look = self._sensor.look(moment, dumped=ask.enabled)
+        datapaths = {} if isinstance(look, NotSeen) else look.value.datapaths
         told = self._told(ask, *((None, look.why) if isinstance(look, NotSeen) else (look.value, "")))
         self._watch = told.watch
         report = self._report(told, ask)
         if ask.ready or self._has_left():
-            report = self._act(report, ask)
+            report = self._act(report, ask, offload_act.slow(one.dump for one in datapaths.values()))
         gc.collect()  # not in the middle of a dump: see main()
         return report
 
@@ -118,10 +119,10 @@ class Offloader:
         except OSError:  # there is none: the usual case
             return False
 
-    def _act(self, report: Report, ask: Ask) -> Report:
+    def _act(self, report: Report, ask: Ask, slow: str) -> Report:
         try:
             writer = self._ready()
-            if why := writer.gate():
+            if why := writer.gate() or slow:
                 return report._replace(gate=why)
             mended = tuple(writer.replay(moment()))
             if ask.acting:
@@ -155,6 +156,8 @@ class Offloader:
         before = writer.counters()
         looked = writer.examine(moves, moment())
         _rest(SETTLE)
+        if why := offload_act.busy(before, writer.counters()):
+            looked = [one if isinstance(one, Outcome) else _left_out(one, why) for one in looked]
         outcomes = [one if isinstance(one, Outcome) else self._made(writer, one) for one in looked]
         if not self._withdrawn():
             _rest(LATER)
@@ -165,8 +168,12 @@ class Offloader:
 
     def _made(self, writer: Writer, examined: Examined) -> Outcome:
         if self._withdrawn():
-            return Outcome(examined.move, moment(), Result.SKIPPED, "no longer asked for")
+            return _left_out(examined, "no longer asked for")
         return writer.act(examined, moment())
+
+
+def _left_out(examined: Examined, why: str) -> Outcome:
+    return Outcome(examined.move, moment(), Result.SKIPPED, why)
 
 
 def _too_many(before: Counters, after: Counters, outcomes: list[Outcome]) -> tuple[Anomaly, ...]:

@@ -7,6 +7,7 @@ The order in which things are written is in `sensors/offload_writer.py`, which m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from ovs_keepalive.core.offload import Hardware, Move
 # Seconds between the look before and the first write: two rounds of vswitchd's revalidators (max-revalidator: 0.5).
 # What is removed before they have seen it never comes back, whatever the version: vswitchd waits to see it (measured).
 SETTLE = 1.0
+CHANGES = 3  # of the OpenFlow tables in that time: above it a round is left out
 LATEST = 5.0  # seconds for which such a look serves after that
 REPLAYED = 10.0  # seconds for which what was removed may be put back: later vswitchd itself has done it
 DATAPATHS = ("netdev", "dummy")  # types of datapaths in which flows are moved: vswitchd's own
@@ -124,7 +126,6 @@ class Counters(NamedTuple):
     """What vswitchd has counted since it began."""
 
     duplicates: int  # upcalls for a flow that it holds to be installed: one a packet while it is not
-    missing: int  # flows that it gave up since they were gone from the datapath
     changes: int  # rounds of revalidation for a changed OpenFlow table
 
 
@@ -185,6 +186,20 @@ def unsettled(examined: Examined, now: Moment, settle: float) -> str:
     if age > settle + LATEST:
         return f"looked at {age:.1f} s ago: {settle + LATEST:g} s at most"
     return ""
+
+
+def slow(dumps: Iterable[float | None]) -> str:
+    """Why no flow may be moved while vswitchd's revalidators are slow; "" while they are not. dumps: seconds a round."""
+    slowest = max((dump for dump in dumps if dump is not None), default=0.0)
+    if slowest <= SETTLE / 2:
+        return ""
+    return f"vswitchd's revalidators take {slowest:g} s for a round, more than {SETTLE / 2:g}: a flow might be lost"
+
+
+def busy(before: Counters, now: Counters) -> str:
+    """Why a round is left out: the OpenFlow tables change all the time. "" while they do not."""
+    changes = now.changes - before.changes
+    return f"the OpenFlow tables changed {changes} times while it was looked at" if changes > CHANGES else ""
 
 
 def duplicates(before: Counters, after: Counters, expected: float) -> Anomaly | None:

@@ -115,7 +115,7 @@ class Writer:
 
     def counters(self) -> Counters:
         """What vswitchd counts; up to a second old."""
-        names = ("handler_duplicate_upcall", "revalidate_missing_dp_flow", "rev_flow_table")
+        names = ("handler_duplicate_upcall", "rev_flow_table")
         return Counters(*(self._counter(name) for name in names))
 
     def replay(self, now: Moment) -> list[str]:

@@ -9,16 +9,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psutil
 import pytest
 
 from ovs_keepalive import helper
 from ovs_keepalive.beat import moment
 from ovs_keepalive.children import wait
 from ovs_keepalive.config import Config
-from ovs_keepalive.core.model import Moment, ProcessId, Snapshot, State, Transition, VswitchdState
+from ovs_keepalive.core.model import ProcessId, Snapshot, State, Transition, VswitchdState
 from ovs_keepalive.core.offload import Limits, Move, Netdev, OffloadState, Plan
 from ovs_keepalive.core.offload_act import Anomaly, Kind, Outcome, Result
 from ovs_keepalive.core.settings import Asked, Offload
@@ -28,7 +31,7 @@ from ovs_keepalive.formats import offload_wire as wire
 from ovs_keepalive.formats.offload_wire import Ask, Report
 from ovs_keepalive.helper import Helper
 from ovs_keepalive.offload import OffloadChild, OffloadWatch, Refused
-from tests.looks import FIRST, SECOND, running, snapshot, stalled
+from tests.looks import FIRST, SECOND, SETTINGS, pmd, running, snapshot
 from tests.offload_rounds import at
 
 ALLOWED = Config(offload_allow_act=True, offload_capacity=10, offload_table_groups=(("p0", "p1"),))
@@ -73,11 +76,13 @@ class Child(Helper[Report]):
 class Daemon:
     """Turns as the main loop does, on a clock of its own."""
 
-    def __init__(self, asked: Asked = ACT, config: Config = ALLOWED, **other_config: str) -> None:
+    def __init__(
+        self, asked: Asked = ACT, config: Config = ALLOWED, *, enabled: bool = True, **other_config: str
+    ) -> None:
         self.child = Child()
         self.noted: list[Transition] = []
         self.watch = OffloadWatch(self.child, self.noted.append)
-        self.shot = snapshot([], vswitchd=running(FIRST))
+        self.shot = snapshot([], vswitchd=running(FIRST), settings=replace(SETTINGS, enabled=enabled))
         self.now = at(1000.0)
         self.take(asked, config, **other_config)
         self.turn()
@@ -142,12 +147,9 @@ def test_a_mode_goes_no_further_than_it_says(mode: str, planning: bool, ready: b
 
 @pytest.mark.parametrize("off", [Asked(enabled=True), ACT._replace(enabled=False)])
 def test_while_it_is_off_nobody_is_asked_and_nothing_is_told(off: Asked) -> None:
-    daemon = Daemon(off)
-    daemon.shot = (
-        snapshot([], settings=daemon.shot.settings.__replace__(enabled=False)) if not off.enabled else daemon.shot
-    )
+    daemon = Daemon(off, enabled=off.enabled)
     daemon.turn(seconds=5.0)
-    assert daemon.watch.netdevs == ()
+    assert (daemon.child.asked, daemon.watch.netdevs) == ([], ())
 
 
 def test_switched_off_it_ends_the_process_and_the_arm_and_forgets() -> None:
@@ -175,7 +177,7 @@ def test_what_changes_while_a_question_is_asked_takes_its_place_at_once() -> Non
 @pytest.mark.parametrize("state", [State.MISSING, State.DEAD, State.GONE])
 def test_no_flow_is_moved_while_a_pmd_is_not_well(state: State) -> None:
     daemon = Daemon().arm()
-    well, daemon.shot = daemon.shot, snapshot([stalled(state)], vswitchd=running(FIRST))
+    well, daemon.shot = daemon.shot, snapshot([pmd(state=state)], vswitchd=running(FIRST))
     daemon.turn()
     assert not daemon.child.asked[-1].acting
     assert f"is {state}" in daemon.document["objection"]
@@ -324,7 +326,7 @@ def test_a_look_of_long_ago_is_not_believed() -> None:
 
 def test_show_tells_the_table_the_evidence_and_the_cure() -> None:
     daemon = Daemon()
-    full = {"flows": 10, "pending": 5, "pps": 100.0, "capacity": 10, "share": 0.5, "best": 0.9}
+    full: dict[str, Any] = {"flows": 10, "pending": 5, "pps": 100.0, "capacity": 10, "share": 0.5, "best": 0.9}
     daemon.turn(told(netdev(OffloadState.OOR, efficiency=0.55, **full), netdev(name="\x1b[31m\np1")))
     text = form.show(daemon.document)
     assert "p0: oor: why it is: keepalive-offload=act gives the slots to the fastest flows" in text
@@ -381,15 +383,13 @@ def test_one_without_a_vswitchd_says_so_and_ends_with_its_daemon(
     ask = Ask(0.0, 0.01, 1000, Limits(), enabled=True, rebalanced=False, planning=True, ready=True, acting=True)
     report = wait(lambda: child.turn(moment().mono, lambda _: wire.line(ask), 1.0), "it answers")
     assert (report.process, report.netdevs, report.outcomes) == (None, (), ())
-    assert report.gate == "vswitchd does not run"
-    assert child.pid is not None
-    process = next(one for one in subprocess._active if one.pid == child.pid) if False else child._process  # type: ignore[attr-defined]
-    assert process is not None
+    process = psutil.Process(child.pid)
+    assert child.pid == process.pid
     os.kill(process.pid, signal.SIGTERM)  # as systemd ends a service: it may be amid a move
     child.dismiss(moment().mono)
-    assert child.pid is None
-    wait(lambda: child.see_off(moment().mono) or process.returncode is not None, "it has ended")
-    assert process.returncode == 0
+    wait(lambda: process.status() == psutil.STATUS_ZOMBIE, "it has ended by itself")
+    child.see_off(moment().mono)
+    assert not process.is_running()
 
 
 def test_the_newest_question_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,9 +398,9 @@ def test_the_newest_question_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ask = Ask(60.0, 0.01, 1000, Limits(), enabled=True, rebalanced=False, planning=True, ready=False, acting=False)
     child.turn(moment().mono, lambda _: wire.line(ask), 1.0)
     asked = moment().mono
-    child.amend(asked, wire.line(Ask(**{**{name: getattr(ask, name) for name in ask.__struct_fields__}, "wait": 0.0})))
+    child.amend(asked, wire.line(msgspec.structs.replace(ask, wait=0.0)))
     assert wait(lambda: child.turn(moment().mono, lambda _: wire.line(ask), 1.0), "it answers")
-    child.dismiss(moment().mono)
+    child.close()
 
 
 def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,12 +409,12 @@ def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(subprocess, "Popen", lambda argv, **how: popen([sys.executable, "-S", "-c", script], **how))
     child = OffloadChild(Config(), None)
     child.turn(0.0, lambda _: b"\n", 1.0)
-    process = child._process
-    assert process is not None
+    process = psutil.Process(child.pid)
+    assert child.pid == process.pid
     child.dismiss(0.0)
     child.see_off(helper.GRACE - 1)
-    assert process.poll() is None
+    assert process.status() != psutil.STATUS_ZOMBIE
     child.see_off(helper.GRACE)
-    assert process.wait(5) == -signal.SIGKILL
+    wait(lambda: process.status() == psutil.STATUS_ZOMBIE, "it is killed")
     child.see_off(helper.GRACE)
-    assert child._leaving == []
+    assert not process.is_running()

@@ -249,8 +249,20 @@ def test_what_is_put_back_and_gone_again_is_lost(vswitchd: Vswitchd, journal: Jo
     assert [anomaly.kind for anomaly in again.anomalies] == [Kind.LOST]
 
 
+def test_a_round_is_left_out_while_the_tables_change_all_the_time() -> None:
+    assert offload_act.busy(Counters(0, 7), Counters(0, 10)) == ""
+    assert offload_act.busy(Counters(0, 7), Counters(0, 11)) == (
+        "the OpenFlow tables changed 4 times while it was looked at"
+    )
+
+
+def test_no_flow_is_moved_while_vswitchd_takes_longer_to_see_flows_than_is_waited_for() -> None:
+    assert offload_act.slow([]) == offload_act.slow([None, 0.001, 0.5]) == ""
+    assert "take 0.6 s for a round" in offload_act.slow([0.001, 0.6])
+
+
 def test_more_duplicate_upcalls_than_expected_are_an_anomaly() -> None:
-    before, after = Counters(10, 0, 3), Counters(60, 1, 3)
+    before, after = Counters(10, 3), Counters(60, 3)
     assert offload_act.duplicates(before, after, 50.0) is None
     found = offload_act.duplicates(before, after, 49.0)
     assert found is not None
