@@ -189,7 +189,7 @@ def unsettled(examined: Examined, now: Moment, settle: float) -> str:
 
 
 def slow(dumps: Iterable[float | None]) -> str:
-    """Why no flow may be moved while vswitchd's revalidators are slow; "" while they are not. dumps: seconds a round."""
+    """Why no flow may be moved while revalidators are slow; "" while they are not. dumps: seconds of a round."""
     slowest = max((dump for dump in dumps if dump is not None), default=0.0)
     if slowest <= SETTLE / 2:
         return ""

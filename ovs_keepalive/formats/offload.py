@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.offload import Move, Netdev, OffloadState
+from ovs_keepalive.core.offload_act import Outcome
 from ovs_keepalive.core.offload_arm import Act, Arm, Wanted
 from ovs_keepalive.core.offload_states import TABLE
 from ovs_keepalive.formats.column import clean
@@ -150,16 +151,18 @@ def history(acts: Sequence[Act]) -> str:
 
 
 def act_document(act: Act) -> dict[str, Any]:
-    """The same as JSON; `move` is there of a move only."""
-    told: dict[str, Any] = {"at": act.at.wall_ms, "what": act.what, "text": act.text}
-    if (one := act.outcome) is not None:
-        told["move"] = _move(one.move) | {
-            "before": {"promoted": one.before[0], "victim": one.before[1]},
-            "after": {"promoted": one.after[0], "victim": one.after[1]},
-            "repaired": one.repaired,
-            "anomalies": [f"{anomaly.kind}: {anomaly.why}" for anomaly in one.anomalies],
-        }
-    return told
+    """The same as JSON."""
+    made = None if act.outcome is None else _made(act.outcome)
+    return {"at": act.at.wall_ms, "what": act.what, "text": act.text, "move": made}
+
+
+def _made(one: Outcome) -> dict[str, Any]:
+    return _move(one.move) | {
+        "before": {"promoted": one.before[0], "victim": one.before[1]},
+        "after": {"promoted": one.after[0], "victim": one.after[1]},
+        "repaired": one.repaired,
+        "anomalies": [f"{anomaly.kind}: {anomaly.why}" for anomaly in one.anomalies],
+    }
 
 
 def moved(move: Move) -> str:

@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from ovs_keepalive.sandbox import Sandbox, SandboxError
+from tests.json_shapes import documented, wrong
 from tests.lab import stopped
 from tests.newer_ovs import NewerSandbox
 from tests.offload_lab import Lab, Traffic
@@ -35,6 +36,7 @@ ROUNDS = 10  # in which that has to be reached
 LONGEST_ROUND = 6.0  # seconds: 3 between two looks, and 2 of rest between what is done
 WINDOW = 4.0  # seconds over which packets are counted
 STALE = 2.0  # seconds after which nothing may be forwarded that a table forbids
+SHAPES = documented()
 ACT = {"offload": {"allow-act": True, "capacity": CAPACITY}}
 
 
@@ -118,7 +120,7 @@ def test_the_fastest_flows_come_into_hardware_and_then_nothing_moves(lab: Lab, s
     at_first = share(lab)
     assert at_first < 0.1
     watch(lab.sandbox, "act")
-    ask(lab.sandbox, "offload/arm")
+    assert list(wrong(ask(lab.sandbox, "offload/arm"), "armed", SHAPES)) == []
     hot = {lab.ufid(host) for host in HOT}
     began = time.monotonic()
     until(lab, lambda: {act["move"]["promoted"] for act in moves(lab.sandbox)} == hot, "the fastest flows are moved",
@@ -130,7 +132,9 @@ def test_the_fastest_flows_come_into_hardware_and_then_nothing_moves(lab: Lab, s
     assert len(acts) == CAPACITY
     assert sum(act["move"]["victim"] is None for act in acts) == 5  # the slots that were free came first
     assert lab.count("handler_duplicate_upcall") <= 5 * 12  # two seconds of a victim of 4 packets/s, and half as many
+    assert list(wrong(ask(lab.sandbox, "offload/history"), "list of act", SHAPES)) == []
     shown = show(lab.sandbox)
+    assert list(wrong(shown, "offload", SHAPES)) == []
     [p0] = [one for one in shown["netdevs"] if one["name"] == "p0"]
     assert p0["efficiency"] >= GOOD
     assert shown["armed"] is not None, shown["disarmed"]
@@ -235,6 +239,7 @@ def test_what_is_known_is_told_everywhere(lab: Lab) -> None:
     sandbox.wait(lambda: p0()["state"] == "oor", "flows wait, and the table is full", 30.0)
     assert (p0()["flows"], p0()["pending"], p0()["capacity"]) == (5, 25, 5)
     plan = ask(sandbox, "offload/plan")
+    assert list(wrong(plan, "offload plan", SHAPES)) == []
     assert plan["fills"] == []
     hot = {lab.ufid(host) for host in HOT}
     assert plan["swaps"]
