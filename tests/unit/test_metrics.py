@@ -25,9 +25,11 @@ from ovs_keepalive.core.model import (
     Transition,
     VswitchdState,
 )
+from ovs_keepalive.core.offload import Netdev, OffloadState
 from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.core.tally import BOUNDS, Tally
 from ovs_keepalive.formats import metrics
+from ovs_keepalive.formats.metric import Offloaded
 from ovs_keepalive.publishers.prometheus import PAUSE, Exposition, wants_openmetrics
 from tests.looks import SETTINGS, WALL_MS, broke, pmd, running, snapshot, unknown_pmd
 
@@ -87,6 +89,8 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
     )
     exposition = Exposition("1.2.3")
     exposition.ports = [('vhu"0', PortState.STRANDED), ("vhu1", None)]
+    device = Netdev("p0", OffloadState.OOR, NEVER, "", "", 3, 2, 9.5, 4.5, 3, 0.5, 0.6, 0.8)
+    exposition.offload = Offloaded((device,), armed=True, moves={("fill", "promoted"): 2})
     exposition.take(told, committed=7, failed=2)
     for accept in (ASKING, ""):
         _, page = exposition.render(accept)
