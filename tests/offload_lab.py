@@ -25,6 +25,7 @@ HARDWARE = re.compile(
 )
 SENT = re.compile(r"tx pkts=(\d+)")
 DATAPATH = "dummy@ovs-dummy"
+PASSED = 0.5  # seconds after a PMD thread took a packet in which it is out, or is not forwarded
 TICK = 0.1  # seconds between two bundles of packets
 AT_ONCE = 80  # packets: a dummy port keeps 100 that its PMD has not come to
 IDLE = 3_600_000  # ms: no flow goes while a test takes its time
@@ -60,7 +61,12 @@ class Lab:
         taken, sent = sum(self.hardware()), self.sent()
         self.packet(host, destination)
         self.sandbox.wait(lambda: sum(self.hardware()) > taken, "a PMD thread takes the packet")
-        return self.sent() > sent
+        until = time.monotonic() + PASSED
+        while self.sent() <= sent:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        return True
 
     def pending(self, hosts: range) -> None:
         """Flows of these hosts in software, and all later ones in hardware: vswitchd tries to offload a flow once."""
