@@ -15,7 +15,8 @@ from typing import Any
 
 from ovs_keepalive import dirs
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem, command_line
-from ovs_keepalive.config import Config, Invalid, Options, default_file, load
+from ovs_keepalive.config import Config, Options, default_file
+from ovs_keepalive.config_file import Invalid, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import one_line
 
@@ -130,8 +131,8 @@ def _show(options: argparse.Namespace) -> int:
     return WELL if document.is_well(node) else UNHEALTHY
 
 
-def ask_daemon(method: str, *arguments: str) -> Any:
-    """One command of the running daemon, decoded from its JSON. Raises Problem."""
+def ask_daemon(method: str, *arguments: str, refused: int = UNREACHABLE) -> Any:
+    """One command of the running daemon, decoded from its JSON. refused: status when it objects. Raises Problem."""
     from ovs_keepalive.sensors.appctl_client import NoAnswer, Refused, ask
 
     pidfile = dirs.rundir() / "ovs-keepalive.pid"
@@ -146,7 +147,7 @@ def ask_daemon(method: str, *arguments: str) -> Any:
     except (NoAnswer, ValueError, RecursionError) as error:
         raise Problem(f"{error}: is ovs-keepalive running?", UNREACHABLE) from error
     except Refused as error:
-        raise Problem(str(error), UNREACHABLE) from error
+        raise Problem(str(error), refused) from error
 
 
 def _ports(options: argparse.Namespace) -> int:
@@ -174,6 +175,19 @@ def _ports_audit(options: argparse.Namespace, config: Config, remote: str) -> in
         return WELL if port_audit.run(daemon, order, options.json, sys.stdout) else UNHEALTHY
     except port_audit.Unreachable as error:
         raise Problem(f"ports audit: {error}", UNREACHABLE) from error
+
+
+def _offload(options: argparse.Namespace) -> int:
+    load(options.config)
+    from ovs_keepalive import offload_verbs
+
+    def ask(*words: str) -> Any:
+        return ask_daemon(*words, refused=USAGE)
+
+    try:
+        return WELL if offload_verbs.run(options, ask, sys.stdout) else UNHEALTHY
+    except offload_verbs.Foreign as error:
+        raise Problem(f"offload: {error}", UNREACHABLE) from error
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -281,6 +295,7 @@ def _remote(given: str | None, config: Config) -> str:
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "incident": _incident,
     "ports": _ports,
+    "offload": _offload,
     "upgrade": _upgrade,
     "run": _run,
     "show": _show,

@@ -52,6 +52,7 @@ def command_line() -> argparse.ArgumentParser:
     schema.add_argument("action", choices=("status", "apply", "revert"), help="compare, add or take away")
 
     port_options.add(verbs, database)
+    _add_offload(verbs, common)
     _add_incident(verbs, common)
 
     verbs.add_parser(
@@ -88,6 +89,20 @@ def command_line() -> argparse.ArgumentParser:
 
     _add_install(verbs)
     return parser
+
+
+def _add_offload(verbs: Any, common: _Parser) -> None:
+    parser = verbs.add_parser(
+        "offload",
+        parents=[common],
+        help="flows in hardware: how well it is used, what would be better, and the leave to move them",
+        usage="ovs-keepalive offload show|plan|arm [MINUTES]|disarm [--json] [--config F]",
+        description="Exit status of show: 1 while a device has too few slots or does not use them, else 0. arm lets "
+        "flows be moved, where other_config:keepalive-offload=act and the configuration has offload.allow-act: true.",
+    )
+    parser.add_argument("action", choices=("show", "plan", "arm", "disarm"), help="what to tell, or to allow")
+    parser.add_argument("minutes", nargs="?", metavar="MINUTES", help="for arm (60)")
+    parser.add_argument("--json", action="store_true", help="the daemon's answer as JSON")
 
 
 def _add_incident(verbs: Any, common: _Parser) -> None:

@@ -16,6 +16,8 @@ from ovs_keepalive.core.breaks import LONGEST
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.formats import breaks, document, incident, tables
 from ovs_keepalive.formats import ports as of_ports
+from ovs_keepalive.offload import OffloadWatch
+from ovs_keepalive.offload_commands import OffloadCommands
 from ovs_keepalive.port_commands import PortCommands
 from ovs_keepalive.ports import PortWatch
 from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick, seconds
@@ -30,6 +32,7 @@ class Source(Protocol):
     blackbox: BlackBox
     restarts: Restarts
     ports: PortWatch
+    offload: OffloadWatch
 
     @property
     def events(self) -> list[Transition]:
@@ -69,6 +72,7 @@ class Commands:
         ):
             self._server.register(name, usage, least, most, command)
         PortCommands(self._server, self._source)
+        OffloadCommands(self._server, self._source)
 
     def _snapshot(self) -> Snapshot:
         if self._source.snapshot is None:
@@ -86,13 +90,14 @@ class Commands:
 
     def _status(self, _arguments: list[str]) -> Answer:
         snapshot, facts = self._snapshot(), self._source.facts()
+        ports, offload = self._source.ports, self._source.offload
         # Who has just announced a restart asks before the next look, which is the first to know of it.
         snapshot = replace(snapshot, settings=replace(snapshot.settings, plan=self._source.restarts.plan))
         if planned := breaks.announced(snapshot):
             facts.insert(0, ("announced restart", planned))
         return Answer(
             lambda: tables.status(snapshot, facts),
-            lambda: document.node(snapshot, moment(), dict(facts), self._source.events, self._source.ports.told),
+            lambda: document.node(snapshot, moment(), dict(facts), self._source.events, ports.told, offload.netdevs),
         )
 
     def _health(self, _arguments: list[str]) -> Answer:

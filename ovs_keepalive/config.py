@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration file: one frozen Config, its defaults in this one place, every error one line."""
+"""What the configuration file may say: one frozen Config, its defaults and their meaning in this one place."""
 
 from __future__ import annotations
 
 import json
-import re
-import reprlib
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.listen import Address
-from ovs_keepalive.formats.plain import one_line
-
-DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
-LARGEST = 16384  # characters; PyYAML reads some 50,000 a second
-
-
-_REPR = reprlib.Repr()  # a value in a line: its beginning and end are enough
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 120
-
-
-class Invalid(Exception):
-    """The configuration cannot be used: one line that names the key, the value and the cure."""
 
 
 def _key(text: str, *, unit: str = "", live: bool = False, kind: str = "", **limits: Any) -> msgspec.Meta:
@@ -34,6 +19,7 @@ def _key(text: str, *, unit: str = "", live: bool = False, kind: str = "", **lim
     return msgspec.Meta(description=text, extra={"unit": unit, "live": live, "kind": kind}, **limits)
 
 
+SECTIONS = ("offload",)  # of the file: `offload: {capacity: 10}` says the same as `offload.capacity: 10`
 CPUS = r"^(auto|inherit|\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*)$"
 
 
@@ -159,6 +145,45 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             pattern=r"^(/.*)?$",
         ),
     ] = ""
+    offload_allow_act: Annotated[
+        bool,
+        _key(
+            "Whether flows may be moved between hardware and software at all. It also takes "
+            "other_config:keepalive-offload=act, and a person's `offload/arm` (docs/offload.md).",
+            live=True,
+            kind="true or false",
+        ),
+    ] = msgspec.field(default=False, name="offload.allow-act")
+    offload_capacity: Annotated[
+        int,
+        _key(
+            "Flows that a table of the hardware holds, as its maker says. 0: not known, it is learned.",
+            unit="flows",
+            live=True,
+            ge=0,
+            le=100_000_000,
+        ),
+    ] = msgspec.field(default=0, name="offload.capacity")
+    offload_table_groups: Annotated[
+        tuple[tuple[str, ...], ...],
+        _key(
+            "Network devices that share one table of the hardware, such as the representors of one NIC: a list of "
+            "lists of names. Any other device counts as having a table of its own.",
+            live=True,
+            kind="a list of lists of names: [[p0, p1], [p2, p3]]",
+        ),
+    ] = msgspec.field(default=(), name="offload.table-groups")
+    offload_most_flows: Annotated[
+        int,
+        _key(
+            "With more flows in the datapath none is looked at: a dump takes 10 us of vswitchd's main thread for each, "
+            "at a stretch.",
+            unit="flows",
+            live=True,
+            ge=100,
+            le=1_000_000,
+        ),
+    ] = msgspec.field(default=50_000, name="offload.most-flows")
 
 
 @dataclass(frozen=True)
@@ -181,6 +206,7 @@ class Key(NamedTuple):
     default: str  # as it is written in the file
     text: str  # what it means, in sentences
     live: bool  # SIGHUP applies a change
+    field: str  # of Config
 
 
 def documented_keys() -> tuple[Key, ...]:
@@ -193,8 +219,10 @@ def _documented(field: msgspec.inspect.Field) -> Key:
     meta = cast(msgspec.inspect.Metadata, field.type)
     extra = meta.extra or {}
     text = (meta.extra_json_schema or {})["description"]
-    default = json.dumps(field.default) if isinstance(field.default, str) else f"{field.default:g}"
-    return Key(field.encode_name, extra["kind"] or _kind(meta.type, extra["unit"]), default, text, extra["live"])
+    plain = type(field.default) in (int, float)
+    default = f"{field.default:.12g}" if plain else json.dumps(field.default)
+    kind = extra["kind"] or _kind(meta.type, extra["unit"])
+    return Key(field.encode_name, kind, default, text, extra["live"], field.name)
 
 
 def _kind(type_: msgspec.inspect.Type, unit: str) -> str:
@@ -218,7 +246,11 @@ def default_file() -> str:
     ]
     for key in documented_keys():
         how = "applied by SIGHUP" if key.live else "read at the start"
-        lines += ["", *(f"# {line}" for line in textwrap.wrap(key.text, 110)), f"# ({key.kind}; {how})"]
+        lines += [
+            "",
+            *(f"# {line}" for line in textwrap.wrap(key.text, 110, break_on_hyphens=False)),
+            f"# ({key.kind}; {how})",
+        ]
         lines.append(f"#{key.name}: {key.default}")
     return "\n".join(lines) + "\n"
 
@@ -228,88 +260,10 @@ def merged(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     live: dict[str, Any] = {}
     lines = []
     for key in documented_keys():
-        field = key.name.replace("-", "_")
-        was, wanted = getattr(old, field), getattr(new, field)
+        was, wanted = getattr(old, key.field), getattr(new, key.field)
         if wanted == was:
             continue
         if key.live:
-            live[field] = wanted
+            live[key.field] = wanted
         lines.append(f"{key.name}: {was!r} -> {wanted!r}" + ("" if key.live else ": at the next start"))
     return msgspec.structs.replace(old, **live), tuple(lines)
-
-
-def load(path: Path | None) -> Config:
-    """Read the file; None: the default one, which may be absent. Raises Invalid."""
-    chosen = path or DEFAULT_PATH
-    try:
-        with chosen.open(encoding="utf-8") as file:
-            text = file.read(LARGEST + 1)
-    except OSError as error:
-        if path is None and isinstance(error, FileNotFoundError):
-            return Config()
-        raise Invalid(f"{chosen}: {error.strerror}: name an existing, readable file with --config") from error
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{chosen}: not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    return parse(text, str(chosen))
-
-
-def parse(text: str, name: str) -> Config:
-    """Decode YAML text strictly. name: what to call it in errors. Raises Invalid."""
-    if len(text) > LARGEST:
-        raise Invalid(one_line(f"{name}: more than {LARGEST} characters: no configuration: name the right file"))
-    import yaml  # noqa: PLC0415 - only here: a daemon without a file does not carry the parser
-
-    class Loader(yaml.SafeLoader):
-        """Reads only true and false as booleans: off, on, yes and no are words here. Knows no aliases: nobody needs
-        them here, and some lines of them mean more than any memory holds."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
-            if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
-                where = f"{name}: line {event.start_mark.line + 1}: *{event.anchor}"  # type: ignore[union-attr]
-                raise Invalid(one_line(f"{where}: aliases are not read here: write the value itself"))
-            return super().compose_node(parent, index)
-
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-    try:
-        raw = yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader
-    # The constructors of explicit tags (!!int "", !!timestamp x) raise whatever their conversion raises.
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        why = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise Invalid(one_line(f"{name}: {where}{why}: not valid YAML: correct it")) from error
-    if raw is None:
-        return Config()
-    try:
-        config = msgspec.convert(raw, Config, strict=True)
-        listen.parse(config.web_listen)
-    except msgspec.ValidationError as error:
-        raise Invalid(one_line(f"{name}: {_explain(str(error), raw)}")) from error
-    except listen.BadAddress as error:
-        raise Invalid(one_line(f"{name}: web-listen: {error}")) from error
-    except UnicodeEncodeError as error:
-        raise Invalid(f"{name}: a key or value is no Unicode text: correct it") from error
-    return config
-
-
-def _explain(message: str, raw: Any) -> str:
-    """msgspec's "Expected `int` >= 1000 - at `$.refresh`" as: the key, its value, the cure."""
-    unknown = re.match(r"Object contains unknown field `(.+?)`", message)
-    if unknown is not None:
-        return f"{unknown[1]}: unknown key: remove it, or use one of {', '.join(key.name for key in documented_keys())}"
-    path = re.search(r" - at `\$\.?([^`]*)`$", message)
-    expected = message if path is None else message[: path.start()]
-    key = path[1] if path is not None else ""
-    value = raw.get(key) if isinstance(raw, dict) and key else raw
-    if expected.startswith("Invalid enum value") or "matching regex" in expected:
-        expected = f"Expected {next(one.kind for one in documented_keys() if one.name == key)}"
-    try:
-        shown = _REPR.repr(value)
-    except ValueError:  # Python writes no such number in decimals
-        shown = "a number of more than 4300 digits"
-    return f"{key or 'the document'}: {shown}: {expected[:1].lower()}{expected[1:]}"

@@ -22,11 +22,14 @@ from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.chronicle import Chronicle
 from ovs_keepalive.commands import Commands
-from ovs_keepalive.config import Invalid, Options, load, merged
+from ovs_keepalive.config import Options, merged
+from ovs_keepalive.config_file import Invalid, load
 from ovs_keepalive.core import settings as live
 from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
+from ovs_keepalive.core.settings import Offload
 from ovs_keepalive.lasting import LastingBeat, whose
+from ovs_keepalive.offload import PART, OffloadChild, OffloadWatch
 from ovs_keepalive.pidfile import Pidfile, Taken
 from ovs_keepalive.ports import PortWatch
 from ovs_keepalive.process import catch_signals, ignore_signals, raise_descriptor_limit
@@ -91,6 +94,7 @@ class Daemon:
         self._hooks = Hooks(config.hooks)
         child = SurveyChild(order_of(config, options.remote, options.vswitchd_pidfile))
         self.ports = PortWatch(child, config.ports_period, self._session.note)
+        self.offload = OffloadWatch(OffloadChild(config, options.vswitchd_pidfile), self._session.note)
         self._exposition = Exposition(__version__)
         web = options.listen
         self._web = WebServer(web, moment, self._exposition.render) if web is not None else None
@@ -139,6 +143,8 @@ class Daemon:
         self._hooks.run(now.mono)
         self.blackbox.run(snapshot, now.mono)
         self.ports.run(now.mono, self.snapshot)
+        self.offload.take(self._other_config or {}, self._asked, self._config)
+        self.offload.run(now, self.snapshot)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
         if self._web is not None:
@@ -164,7 +170,7 @@ class Daemon:
             self._mirror.run(now)
 
     def _publish(self, snapshot: Snapshot, now: Moment) -> None:
-        self._columns.beside = self.ports.pairs
+        self._columns.beside = self.ports.pairs | self.offload.pairs
         self._columns.publish(snapshot, now)
         if self._mirror is not None:
             self._mirror.publish(snapshot)
@@ -175,9 +181,9 @@ class Daemon:
             return
         if snapshot.at.mono - self._weighed >= WEIGH:
             self._weighed, self._facts = snapshot.at.mono, dict(self.facts())
-        self._exposition.ports = self.ports.metric
+        self._exposition.ports, self._exposition.offload = self.ports.metric, self.offload.numbers
         self._exposition.take(snapshot, self._columns.committed, self._columns.failed)
-        self._web.publish(Shown(snapshot, self._facts, tuple(self.events), self.ports.told))
+        self._web.publish(Shown(snapshot, self._facts, tuple(self.events), self.ports.told, self.offload.netdevs))
 
     def _block(self) -> None:
         poller = ovs.poller.Poller()
@@ -189,6 +195,7 @@ class Daemon:
         self._upgrade.wait(poller)
         self._hooks.wait(poller)
         self.ports.wait(poller)
+        self.offload.wait(poller)
         poller.block()
         try:
             self._wakeup.recv(64)
@@ -216,7 +223,7 @@ class Daemon:
         return Settings(
             enabled=self._asked.enabled,
             interval=self._asked.interval_ms / 1000,
-            max_main_share=config.max_main_share / 100,
+            max_main_share=config.max_main_share / 100 * (1 if self._asked.offload is Offload.OFF else 1 - PART),
             restart_deadline=config.restart_deadline,
             hung_after=config.hung_after,
             # A successor beats before its main loop has turned once: it asks the session itself.
@@ -323,6 +330,7 @@ class Daemon:
             *([("upgrade", self._upgrade.fact)] if self._upgrade.fact else []),
             ("hooks", self._hooks.fact),
             ("ports", self.ports.fact),
+            ("offload", self.offload.fact),
             ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
@@ -355,6 +363,7 @@ class Daemon:
             self._shelf.forget()
         self.blackbox.close()
         self.ports.close()
+        self.offload.close(moment().mono)
         self._empty_columns()
         self._hooks.close()
         self._session.close()

@@ -20,7 +20,8 @@ from typing import TextIO
 import msgspec
 
 from ovs_keepalive import __version__
-from ovs_keepalive.config import DEFAULT_PATH, default_file
+from ovs_keepalive.config import default_file
+from ovs_keepalive.config_file import DEFAULT_PATH
 
 NAME = "ovs-keepalive"
 UNIT = f"{NAME}.service"

@@ -12,9 +12,9 @@ import ovs.poller
 import ovs.vlog
 
 from ovs_keepalive.core import port_states, port_watch
-from ovs_keepalive.core.model import Moment, Snapshot, Transition
+from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.core.ports import Ports, PortsMemory, PortState, Survey
-from ovs_keepalive.core.repeats import Repeats
+from ovs_keepalive.core.repeats import Repeats, few
 from ovs_keepalive.formats import ports as form
 from ovs_keepalive.survey_child import SurveyChild
 
@@ -23,7 +23,6 @@ log = ovs.vlog.Vlog("ports")
 CALM = 2.0  # seconds after the daemon's first snapshot until the survey begins: the start is the beat's
 AGAIN = 1.0  # seconds between two judgements without a survey
 OLD = 15.0  # seconds beyond its period after which the last survey proves nothing any more
-TOLD = 8  # transitions of one judgement that are told one by one
 
 
 class PortWatch:
@@ -103,7 +102,7 @@ class PortWatch:
         self._judged = by
         told = port_watch.follow(self.memory, survey, blind, port_watch.polling(snapshot, survey.process))
         self.memory = told.memory
-        for transition in _few(told.news, survey.at):
+        for transition in few(told.news, survey.at, "ports", "ports"):
             self._note(transition)
             text = f"{transition.who}: {transition.old} -> {transition.new}: {transition.evidence}"
             if line := self._repeats.line(f"{transition.who} {transition.new}", text, now):
@@ -115,11 +114,3 @@ class PortWatch:
         self.pairs, metric = form.pairs(told), form.metric(told)
         if metric != self.metric:
             self.metric = metric
-
-
-def _few(news: tuple[Transition, ...], at: Moment) -> tuple[Transition, ...]:
-    """As many as a history can bear: a restart of vswitchd moves every port at once."""
-    if len(news) <= TOLD:
-        return news
-    rest = len(news) - TOLD
-    return (*news[:TOLD], Transition(at, "ports", "various", "various", "none", f"{rest} more ports changed at once"))

@@ -1,34 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's side of the survey: it starts that process, asks, takes what comes, and says when nothing does.
-
-Belongs to the main loop; nothing here waits. The process has one request at a time: no queue can grow.
-"""
+"""The survey of ports as the daemon has it: what it is told first, and what it is asked."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import BinaryIO
-
-import ovs.poller
-import ovs.vlog
 
 from ovs_keepalive.config import Config
 from ovs_keepalive.core.ports import Survey
-from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats import survey as wire
-from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.formats.survey import Ask, Order
-from ovs_keepalive.process import stand_back
-
-log = ovs.vlog.Vlog("survey")
-
-SILENCE = 20.0  # seconds beyond the time it was given after which it is killed
-FIRST_REST = 1.0  # seconds until a new one is started, after the first failure …
-LONGEST_REST = 60.0  # … and at most: twice as long each time
-_PART = 1 << 16
+from ovs_keepalive.helper import Helper
 
 
 def order_of(config: Config, remote: str, pidfile: Path | None = None) -> Order:
@@ -39,127 +20,12 @@ def order_of(config: Config, remote: str, pidfile: Path | None = None) -> Order:
     )
 
 
-class SurveyChild:
-    """At most one process at a time."""
+class SurveyChild(Helper[Survey]):
+    """A Helper."""
 
     def __init__(self, order: Order) -> None:
-        self.problem = ""  # why there is no survey now
-        self._order = order
-        self._process: subprocess.Popen[bytes] | None = None
-        self._said: BinaryIO | None = None  # what it says on stderr
-        self._taken = b""
-        self._asked = 0.0  # monotonic: when the answer that is awaited is due
-        self._rest = FIRST_REST
-        self._start_at = float("-inf")
-        self._repeats = Repeats()
+        super().__init__("ovs_keepalive.survey", "the survey of ports", wire.line(order), wire.survey, wire.LARGEST)
 
     def run(self, now: float, period: float) -> Survey | None:
         """The newest survey, if one has come. now: monotonic seconds; period: between two, where nothing changes."""
-        if self._process is None:
-            if now >= self._start_at:
-                self._start(now, period)
-            return None
-        process = self._process
-        survey = self._hear(process, now)
-        if survey is not None:
-            self.problem, self._rest = "", FIRST_REST
-            self._ask(process, now, period)
-        elif self.pid is not None and now - self._asked > SILENCE:
-            self._failed(f"it said nothing for {SILENCE:g} s more than it was given", now)
-        return survey
-
-    def wait(self, poller: ovs.poller.Poller) -> None:
-        """Let the poller wake for it."""
-        if self._process is not None and self._process.stdout is not None:
-            poller.fd_wait(self._process.stdout.fileno(), ovs.poller.POLLIN)
-
-    def close(self) -> None:
-        """End it."""
-        process, self._process, self._taken = self._process, None, b""
-        if process is None:
-            return
-        process.kill()
-        for pipe in (process.stdin, process.stdout, self._said):
-            if pipe is not None:
-                pipe.close()
-        try:
-            process.wait(0.1)
-        except subprocess.TimeoutExpired:  # the kernel holds it; it is dead when it comes back
-            log.warn(f"the survey (pid {process.pid}) was killed, and has not ended yet")
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process."""
-        return self._process.pid if self._process is not None else None
-
-    def _start(self, now: float, period: float) -> None:
-        try:
-            self._said = os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "w+b", buffering=0)
-            # -P: what lies in the directory in which the daemon was started is no code of ours.
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ovs_keepalive.survey"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=self._said, process_group=0, bufsize=0,
-            )  # fmt: skip
-        except OSError as error:
-            self._failed(f"it did not start: {error.strerror}", now)
-            return
-        self._process = process
-        if process.stdin is not None and process.stdout is not None:
-            os.set_blocking(process.stdin.fileno(), False)
-            os.set_blocking(process.stdout.fileno(), False)
-        try:
-            stand_back(process.pid)
-        except OSError as error:
-            log.warn(f"the survey runs with the daemon's own priority: {error.strerror}")
-        self._say(process, wire.line(self._order), now)
-        self._ask(process, now, 0.0, period)
-
-    def _ask(self, process: subprocess.Popen[bytes], now: float, wait: float, allowed: float = 0.0) -> None:
-        """wait: seconds until an answer is wanted; allowed: that the first one may take longer."""
-        try:  # it goes where the daemon goes: off the CPUs of PMD threads
-            os.sched_setaffinity(process.pid, os.sched_getaffinity(0))
-        except OSError:  # it ends this moment
-            return
-        self._asked = now + max(wait, allowed)
-        self._say(process, wire.line(Ask(wait)), now)
-
-    def _say(self, process: subprocess.Popen[bytes], line: bytes, now: float) -> None:
-        try:
-            if process.stdin is not None:
-                process.stdin.write(line)
-        except OSError as error:
-            self._failed(f"it does not listen: {error.strerror}", now)
-
-    def _hear(self, process: subprocess.Popen[bytes], now: float) -> Survey | None:
-        try:
-            while process.stdout is not None and (part := process.stdout.read(_PART)) is not None:
-                if not part:
-                    self._failed("it ended", now)
-                    return None
-                self._taken += part
-                if len(self._taken) > wire.LARGEST:
-                    self._failed(f"it said more than {wire.LARGEST >> 20} MiB", now)
-                    return None
-        except OSError as error:
-            self._failed(f"it cannot be heard: {error.strerror}", now)
-            return None
-        *lines, self._taken = self._taken.split(b"\n")
-        if not lines:
-            return None
-        try:
-            return wire.survey(lines[-1])
-        except ValueError as error:
-            self._failed(f"it said what is no survey: {error}", now)
-            return None
-
-    def _failed(self, why: str, now: float) -> None:
-        words = ""
-        if self._said is not None and not self._said.closed:
-            self._said.seek(0)
-            said = self._said.read(1 << 16).decode(errors="replace").strip().splitlines()
-            words = f": {short(said[-1], 300)}" if said else ""
-        self.problem = one_line(f"{why}{words}")
-        self.close()
-        self._start_at, self._rest = now + self._rest, min(2 * self._rest, LONGEST_REST)
-        if line := self._repeats.line("failed", f"the survey of ports failed: {self.problem}: starting another", now):
-            log.warn(line)
+        return self.turn(now, lambda wait: wire.line(Ask(wait)), period)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from ovs_keepalive.core.model import BAD, Transition
 
-NAMES = 4096  # remembered: vswitchd gives a PMD another name each time it makes it anew
+# vswitchd gives a PMD another name each time it makes it anew, and begins with the same ones after a restart. Of names
+# that no PMD bears now so many are remembered, or as many as are borne, if that is more.
+ABSENT = 128
 
 
 class Counted(NamedTuple):
@@ -38,10 +40,9 @@ def counted(
         missed = transition.old not in BAD and transition.new in BAD
         transitions = {**was.transitions, key: was.transitions.get(key, 0) + 1}
         grown[transition.who] = Counted(was.misses + missed, transitions)
-    if len(grown) > NAMES:
-        gone = [name for name in grown if name not in present]
-        for name in gone[: len(grown) - NAMES]:
-            del grown[name]
+    gone = [name for name in grown if name not in present]
+    for name in gone[: max(0, len(gone) - max(ABSENT, len(present)))]:
+        del grown[name]
     return grown
 
 

@@ -2,7 +2,8 @@
 """How often to look.
 
 A stall is told one interval after the last look that saw progress. That one may have come a whole look period after the
-PMD stopped: the period and the delivery have to fit in the quarter of an interval that the contract gives.
+PMD stopped: the period and the delivery have to fit in the quarter of an interval that the contract gives. Flows are
+looked at as seldom as it takes to cost next to nothing.
 """
 
 from __future__ import annotations
@@ -17,3 +18,11 @@ def period_of(interval: float) -> float:
     """Seconds between two looks: a fifth of the interval, and less where that would leave too little for delivery."""
     period = min(interval / LOOKS, interval / 4 - DELIVERY)
     return min(max(period, interval / (2 * LOOKS), SHORTEST), LONGEST)
+
+
+DUMP_PAUSE = 3.0  # seconds between two dumps of the datapath's flows, at least
+
+
+def pause_after(cost: float, share: float = 0.01) -> float:
+    """Seconds from one dump to the next. cost: seconds of vswitchd's main thread that it took; share: of its time."""
+    return max(DUMP_PAUSE, cost / share)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ovs_keepalive.core.model import Moment, Transition
+
 FREE, WINDOW = 10, 600.0  # so many lines of a kind in so many seconds; the others are counted
+TOLD = 8  # transitions of one judgement that are told one by one
 KINDS = 1000  # that are remembered; names from outside are among them
 
 
@@ -13,6 +16,14 @@ class _Kind(NamedTuple):
     since: float  # monotonic; begin of the present window
     told: int
     held: int  # back, since a line was told
+
+
+def few(news: tuple[Transition, ...], at: Moment, who: str, what: str) -> tuple[Transition, ...]:
+    """As many as a history can bear: a restart of vswitchd moves everything at once. what: they are, in words."""
+    if len(news) <= TOLD:
+        return news
+    rest = f"{len(news) - TOLD} more {what} changed at once"
+    return (*news[:TOLD], Transition(at, who, "various", "various", "none", rest))
 
 
 class Repeats:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 SHORTEST_MS, LONGEST_MS = 10, 3_600_000
@@ -12,12 +13,22 @@ NAP_KEYS = ("pmd-sleep-max", "pmd-maxsleep")  # OVS 3.2 and later, and before
 LONGEST_NAP_US = 10_000  # OVS takes no more
 
 
+class Offload(StrEnum):
+    """other_config:keepalive-offload: how far the daemon goes with flows in hardware (CONTRACT section 9)."""
+
+    OFF = "off"
+    WATCH = "watch"
+    PLAN = "plan"
+    ACT = "act"
+
+
 class Asked(NamedTuple):
     """The settings in force and the texts that were refused."""
 
     enabled: bool = False
     interval_ms: int = DEFAULT_MS
     rejected: tuple[str, ...] = ()  # one line each, the offending text verbatim
+    offload: Offload = Offload.OFF
 
 
 def read(other_config: Mapping[str, str], last: Asked) -> Asked:
@@ -41,7 +52,22 @@ def read(other_config: Mapping[str, str], last: Asked) -> Asked:
                 f"other_config:keepalive-interval={text}: {interval_ms} ms stays in force: "
                 f"set milliseconds from {SHORTEST_MS} to {LONGEST_MS}"
             )
-    return Asked(enable.lower() == "true", interval_ms, tuple(rejected))
+    offload = Offload.OFF
+    mode = other_config.get("keepalive-offload")
+    if mode is not None:
+        if mode in tuple(Offload):
+            offload = Offload(mode)
+        else:
+            offload = last.offload
+            rejected.append(
+                f"other_config:keepalive-offload={mode}: {offload} stays in force: set {', '.join(Offload)}"
+            )
+    return Asked(enable.lower() == "true", interval_ms, tuple(rejected), offload)
+
+
+def is_true(other_config: Mapping[str, str], key: str) -> bool:
+    """One of Open vSwitch's own switches, as it reads it itself (smap_get_bool, lib/smap.c)."""
+    return other_config.get(key, "false").lower() == "true"
 
 
 def longest_nap(other_config: Mapping[str, str]) -> float:

@@ -12,8 +12,10 @@ from ovs_keepalive.core import health, others
 from ovs_keepalive.core import vswitchd as process
 from ovs_keepalive.core.health import Health
 from ovs_keepalive.core.model import BAD, NEVER, Break, Cause, Moment, Pmd, Snapshot, Transition, VswitchdState
+from ovs_keepalive.core.offload import Netdev
 from ovs_keepalive.core.ports import Ports
 from ovs_keepalive.formats import breaks, summary
+from ovs_keepalive.formats import offload as of_offload
 from ovs_keepalive.formats import ports as of_ports
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
@@ -28,8 +30,9 @@ def node(
     facts: dict[str, str],
     events: Sequence[Transition] = (),
     ports: Ports = NOT_LOOKED,
+    netdevs: Sequence[Netdev] = (),
 ) -> dict[str, Any]:
-    """One node's health. Times: `…_ms` durations, else epoch ms. facts, events, ports: what the main loop knows."""
+    """One node's health. Times: `…_ms` durations, else epoch ms. The others: what the main loop knows."""
     vswitchd = snapshot.vswitchd
     known = of_ports.brief(ports)
     broken = of_ports.broken(known)
@@ -70,6 +73,7 @@ def node(
         "transitions": [transition_document(one) for one in merged(snapshot.history, events)[-RECENT:]],
         "breaks": [with_vms(one, ports) for one in snapshot.breaks[-BREAKS:]],
         "ports": known,
+        "offload": of_offload.brief(netdevs),
         "daemon": facts,
     }
 

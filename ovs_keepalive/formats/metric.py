@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ovs_keepalive.core import ledger
 from ovs_keepalive.core.model import Pmd, Snapshot
+from ovs_keepalive.core.offload import Netdev
 from ovs_keepalive.core.ports import PortState
 
 
@@ -29,6 +31,14 @@ class Own(NamedTuple):
     began: float  # epoch seconds
 
 
+class Offloaded(NamedTuple):
+    """What is told of offload."""
+
+    netdevs: Sequence[Netdev] = ()
+    armed: bool = False
+    moves: Mapping[tuple[str, str], int] = MappingProxyType({})  # by kind and result
+
+
 class Facts(NamedTuple):
     """All that is told; of the time of its writing are the daemon's own costs only."""
 
@@ -39,6 +49,7 @@ class Facts(NamedTuple):
     snapshot: Snapshot | None  # None: there is none yet
     counted: Mapping[str, ledger.Counted]  # by the names of PMDs, fit to leave
     ports: Sequence[tuple[str, PortState | None]] = ()  # by names that are fit to leave
+    offload: Offloaded = Offloaded()
 
 
 class Page(NamedTuple):

@@ -14,6 +14,7 @@ from itertools import accumulate
 from ovs_keepalive.core import breaks, ledger, tally
 from ovs_keepalive.core.model import NEVER, Cause, Pmd, State, VswitchdState
 from ovs_keepalive.core.ports import PortState
+from ovs_keepalive.formats import offload_metrics
 from ovs_keepalive.formats.metric import Facts, Family, Kind, Page, Row, label
 from ovs_keepalive.formats.plain import one_line
 
@@ -321,6 +322,7 @@ FAMILIES = (
         "1 for the state that the port is in, 0 for the others; all 0 where none is proven.",
         rows=_ports,
     ),
+    *offload_metrics.FAMILIES,
     Family(
         "ovsdb_transactions_total",
         Kind.COUNTER,

@@ -90,7 +90,7 @@ def _outputs(actions: str, levels: int = DEEPEST) -> Iterator[int]:
     """The ports to which the datapath's actions send: plain numbers, also in actions that hold others."""
     if not levels:
         return
-    for part in _split(actions.strip()):
+    for part in split(actions.strip()):
         name, opened, inner = part.partition("(")
         if part.isdecimal():
             yield int(part)
@@ -98,7 +98,7 @@ def _outputs(actions: str, levels: int = DEEPEST) -> Iterator[int]:
             yield from _outputs(inner.removesuffix(")"), levels - 1)
 
 
-def _split(text: str) -> Iterator[str]:
+def split(text: str) -> Iterator[str]:
     """The parts between the commas that stand in no brackets."""
     depth, part = 0, ""
     for char in text:
@@ -119,11 +119,11 @@ def datapath_numbers(text: str) -> dict[str, int]:
 
 def packets(text: str, rule: Rule) -> int | None:
     """The packets that a flow has matched, from `ovs-ofctl dump-flows`; None if it is not there."""
-    wanted = rule.priority, frozenset(_split(rule.match))
+    wanted = rule.priority, frozenset(split(rule.match))
     for line in text.splitlines():
         found = _FLOW.search(line)
         if found is not None:
-            fields = frozenset(_split(found[2]))
+            fields = frozenset(split(found[2]))
             priority = next((field for field in fields if field.startswith("priority=")), "")
             told = priority.partition("=")[2]
             number = int(told) if told.isdecimal() else _DEFAULT_PRIORITY

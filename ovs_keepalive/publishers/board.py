@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from ovs_keepalive.core.model import Moment, Snapshot, Transition
+from ovs_keepalive.core.offload import Netdev
 from ovs_keepalive.core.ports import Ports
 from ovs_keepalive.core.strip import STEP, Strip
 from ovs_keepalive.formats import document, summary
@@ -25,6 +26,7 @@ class Shown(NamedTuple):
     facts: dict[str, str]
     events: tuple[Transition, ...]  # of the database session
     ports: Ports = document.NOT_LOOKED
+    netdevs: tuple[Netdev, ...] = ()  # of offload
 
 
 class Board:
@@ -70,7 +72,7 @@ class Board:
         with self._lock:
             version, at, body = self._made
             if version != self._version or now.mono - at >= PAUSE:
-                body = json_bytes(document.node(shown.snapshot, now, shown.facts, shown.events, shown.ports))
+                body = json_bytes(document.node(shown.snapshot, now, shown.facts, shown.events, *shown[3:]))
                 self._made = (self._version, now.mono, body)
             return body
 

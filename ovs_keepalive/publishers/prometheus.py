@@ -17,6 +17,7 @@ from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.formats import metric, metrics
 from ovs_keepalive.formats.plain import one_line
 
+NO_OFFLOAD = metric.Offloaded()
 PAUSE = 0.25  # seconds between two snapshots without a transition of which one page will do
 _ASKS_OPENMETRICS = re.compile(r"\s*application/openmetrics-text\s*(;|$)", re.IGNORECASE)
 _NOT_AT_ALL = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
@@ -31,6 +32,7 @@ class _Taken(NamedTuple):
     committed: int
     failed: int
     ports: Sequence[tuple[str, PortState | None]] = ()
+    offload: metric.Offloaded = NO_OFFLOAD
 
 
 class Exposition:
@@ -48,6 +50,7 @@ class Exposition:
         self._history: tuple[Transition, ...] = ()  # the last one that was counted …
         self._counted_to = float("-inf")  # … up to this moment, monotonic
         self.ports: Sequence[tuple[str, PortState | None]] = ()  # as the next page tells them
+        self.offload = NO_OFFLOAD
 
     def take(self, snapshot: Snapshot, committed: int = 0, failed: int = 0) -> None:
         """The newest snapshot, and how many transactions there were. Costs nothing while no state changes."""
@@ -55,7 +58,7 @@ class Exposition:
         if snapshot.history is not self._history:
             self._history = snapshot.history
             counted = self._count(counted, snapshot)
-        self._taken = _Taken(snapshot, counted, committed, failed, self.ports)
+        self._taken = _Taken(snapshot, counted, committed, failed, self.ports, self.offload)
 
     @property
     def counted(self) -> tuple[tuple[ledger.Line, ...], float, float]:
@@ -85,7 +88,7 @@ class Exposition:
 
     def _page(self, taken: _Taken, *, openmetrics: bool) -> bytes:
         own = metric.Own(self._cpu(), self._self.memory_info().rss, self._began)
-        told = taken.committed, taken.failed, taken.snapshot, taken.counted, taken.ports
+        told = taken.committed, taken.failed, taken.snapshot, taken.counted, taken.ports, taken.offload
         facts = metric.Facts(self._version, own, *told)
         return "".join(metrics.text(facts, openmetrics=openmetrics)).encode()
 
@@ -107,7 +110,8 @@ def _says_the_same(of: _Taken, now: _Taken) -> bool:
     if of.snapshot is None or now.snapshot is None:
         return of is now
     same = of.snapshot.history is now.snapshot.history and of.snapshot.settings == now.snapshot.settings
-    return same and of.ports is now.ports and now.snapshot.at.mono - of.snapshot.at.mono < PAUSE
+    same = same and of.ports is now.ports and of.offload.netdevs is now.offload.netdevs
+    return same and now.snapshot.at.mono - of.snapshot.at.mono < PAUSE
 
 
 def wants_openmetrics(accept: str) -> bool:

@@ -40,8 +40,10 @@ _DECODER = msgspec.json.Decoder(_Reply)
 class AppctlClient:
     """Asks one control socket. Its methods return at once; none raises anything but NoAnswer and Refused."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, largest: int = LARGEST) -> None:
+        """largest: bytes of a reply, at most."""
         self._path = path
+        self._largest = largest
         self._socket: socket.socket | None = None
         self._sequence = 0
         self._to_send = b""
@@ -105,6 +107,18 @@ class AppctlClient:
         self.waiting = False
         self._to_send = b""
 
+    def wait(self, timeout: float) -> str:
+        """The reply, waited for: never by the daemon itself. timeout: seconds without a byte; the reply stays due.
+
+        Raises NoAnswer or Refused.
+        """
+        while (reply := self.receive()) is None:
+            poll = select.poll()
+            poll.register(self.fileno() or 0, select.POLLIN | (select.POLLOUT if self.sending else 0))
+            if not poll.poll(timeout * 1000):
+                raise NoAnswer(f"{self._path}: no answer within {timeout:g} s")
+        return reply
+
     def _connect(self) -> None:
         kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         try:
@@ -157,13 +171,13 @@ class AppctlClient:
         if not end.rstrip().endswith(b"}"):
             if self._filled and not begin.lstrip().startswith(b"{"):
                 raise self._failed(f"answered garbage: {begin!r}")
-            if self._filled > LARGEST:
-                raise self._failed(f"answered more than {LARGEST} bytes")
+            if self._filled > self._largest:
+                raise self._failed(f"answered more than {self._largest} bytes")
             return None
         try:
             reply = _DECODER.decode(memoryview(self._received)[: self._filled])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            if "truncated" in str(error) and self._filled <= LARGEST:
+            if "truncated" in str(error) and self._filled <= self._largest:
                 return None
             raise self._failed(f"answered garbage: {begin!r}") from error
         if reply.id != self._sequence:
@@ -188,12 +202,7 @@ def ask(path: Path, timeout: float, method: str, *arguments: str) -> str:
     client = AppctlClient(path)
     try:
         client.ask(method, *arguments)
-        while (reply := client.receive()) is None:
-            poll = select.poll()
-            poll.register(client.fileno() or 0, select.POLLIN | (select.POLLOUT if client.sending else 0))
-            if not poll.poll(timeout * 1000):
-                raise NoAnswer(f"{path}: no answer within {timeout:g} s")
-        return reply
+        return client.wait(timeout)
     finally:
         client.close()
 

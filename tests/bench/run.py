@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench`: what a look and a scrape cost, what a PMD feels of it, how soon a stall is told. Prints tables.
+"""`make bench`: what a look and a scrape cost, what a PMD feels of it, how soon a stall is told, what flows cost.
+
+Prints tables.
 
 It asserts no time.
 """
@@ -12,10 +14,10 @@ import sys
 import yaml
 
 from ovs_keepalive.sandbox import SandboxError, missing
-from tests.bench import cost, detection, effect, scrape, upgrade
+from tests.bench import cost, detection, effect, flows, scrape, upgrade
 from tests.bench.meters import machine
 
-SECTIONS = ("cost", "effect", "detection", "scrape", "upgrade")
+SECTIONS = ("cost", "effect", "detection", "scrape", "upgrade", "flows")
 SIZES = (1, 8, 64, 256)  # PMD threads
 
 
@@ -50,6 +52,8 @@ def _show(section: str, options: argparse.Namespace) -> None:
         scrape.show(options.pmds[-1:] if quick else options.pmds, warm_up)
     elif section == "upgrade":
         upgrade.show((100,) if quick else (100, 10), 3 if quick else 50)
+    elif section == "flows":
+        flows.show(flows.SIZES[:1] if quick else flows.SIZES)
     else:
         detection.show(_plan(options))
 

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from ovs_keepalive import collector, config, records
+from ovs_keepalive import collector, config_file, records
 from ovs_keepalive.core import doctor, heartbeat, settings
 from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
 from ovs_keepalive.core.memory import after_a_gap
@@ -58,6 +58,8 @@ from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 from tests import collectd_words
+from tests.fuzz.offload_targets import OFFLOAD_TARGETS
+from tests.fuzz.offload_write_targets import OFFLOAD_WRITE_TARGETS
 from tests.fuzz.port_targets import PORT_TARGETS
 from tests.fuzz.target import (
     GOLDEN,
@@ -357,8 +359,8 @@ def _log_file(data: bytes) -> None:
 
 
 def _config(data: bytes) -> None:
-    read = config.parse(as_text(data), "c.yaml")
-    assert config.parse(msgspec.json.encode(read).decode(), "c.yaml") == read  # JSON is YAML
+    read = config_file.parse(as_text(data), "c.yaml")
+    assert config_file.parse(msgspec.json.encode(read).decode(), "c.yaml") == read  # JSON is YAML
 
 
 def _record(data: bytes) -> None:
@@ -670,7 +672,7 @@ TARGETS = (
     Target(
         "config",
         _config,
-        (config.Invalid,),
+        (config_file.Invalid,),
         seeds("refresh: 2000\nschema: auto\n# x\nhung-after: 5.5\n", "{ovsdb: 'tcp:127.0.0.1:6640'}", "a: &a [*a]", ""),
         "the configuration file (YAML)",
     ),
@@ -755,6 +757,8 @@ TARGETS = (
     ),
     Target("plain", _plain, (), seeds("é\x1b[2J", "a\u202e", "\U000e0041", '"\\'), "every way out: text and JSON"),
     *PORT_TARGETS,
+    *OFFLOAD_TARGETS,
+    *OFFLOAD_WRITE_TARGETS,
 )
 
 # What libFuzzer puts in besides what it finds: words that decoders in C compare, of which it learns nothing.

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from ovs_keepalive import config
+from ovs_keepalive import config_file
 from ovs_keepalive.core import settings
 from ovs_keepalive.core.settings import LONGEST_MS, SHORTEST_MS, Asked
 
@@ -67,8 +67,8 @@ VALUES = st.tuples(st.sampled_from(["refresh", "ovsdb", "schema", "hung-after", 
 @example("refresh: !!timestamp x")
 def test_any_text_is_a_configuration_or_one_line_that_says_why_not(text: str) -> None:
     try:
-        config.parse(text, "c.yaml")
-    except config.Invalid as error:
+        config_file.parse(text, "c.yaml")
+    except config_file.Invalid as error:
         line = str(error)
         assert line.startswith("c.yaml: ")
         assert line.isprintable()

@@ -31,6 +31,10 @@ ANSWERS = {
     "keepalive/plan-cancel": "cancelled",
     "ports/show": "audit",
     "ports/audit": "audit",
+    "offload/show": "offload",
+    "offload/plan": "offload plan",
+    "offload/disarm": "disarmed",
+    "offload/history": "list of act",
     "version": "plain text",
     "list-commands": "plain text",
     "help": "plain text",
@@ -40,7 +44,7 @@ ANSWERS = {
     "vlog/reopen": "plain text",
 }
 ENDS = ("exit", "vlog/close")  # the daemon, and its log
-UPGRADE = "keepalive/upgrade"  # test_upgrade holds it to its shape
+ELSEWHERE = ("keepalive/upgrade", "offload/arm")  # test_upgrade and test_offload hold them to their shapes
 
 
 def _formatted(sandbox: Sandbox, command: str) -> Any:
@@ -72,17 +76,17 @@ def _incidents(sandbox: Sandbox) -> Any:
 
 
 def test_every_command_answers_json_as_documented(sandbox: Sandbox) -> None:
-    sandbox.settings(enable_keepalive=True, keepalive_interval=500)
+    sandbox.settings(enable_keepalive=True, keepalive_interval=500, keepalive_offload="plan", hw_offload=True)
     sandbox.start_daemon()
     wait(lambda: len(sandbox.column()) == 2, "two PMDs in the column", 20)
     name, tid = next(iter(sandbox.pmds().items()))
     with stopped(tid):
         wait(lambda: "DEAD" in {pmd["state"] for pmd in node(sandbox)["pmds"]}, f"{name} DEAD", 10)
         wait(lambda: _incidents(sandbox), "an incident on record", 20)
-        wait(lambda: node(sandbox)["ports"], "a look at the ports", 20)
+        wait(lambda: node(sandbox)["ports"] and node(sandbox)["offload"], "a look at the ports and at the flows", 20)
         listed = sandbox.appctl("list-commands", target="ovs-keepalive")
         commands = set(re.findall(r"^  (\S+)", listed, re.MULTILINE))
-        assert {command.split()[0] for command in ANSWERS} | {*ENDS, UPGRADE} == commands
+        assert {command.split()[0] for command in ANSWERS} | {*ENDS, *ELSEWHERE} == commands
         for command, kind in ANSWERS.items():
             text = sandbox.appctl(*command.split(), "--json", target="ovs-keepalive")
             assert list(wrong(json.loads(text), kind, SHAPES)) == [], command

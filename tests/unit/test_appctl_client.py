@@ -231,10 +231,8 @@ def test_a_word_that_nobody_asked_for_ends_the_connection(client: AppctlClient, 
     _answers(client, server, "3.1.0")
 
 
-def test_a_reply_without_end_is_given_up(
-    client: AppctlClient, server: ControlSocket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(appctl_client, "LARGEST", 1000)
+def test_a_reply_without_end_is_given_up(server: ControlSocket) -> None:
+    client = AppctlClient(server.path, 1000)
     client.ask("version")
     server.read()
     server.send(b'{"id": 1, "result": "' + b"x" * 500)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive import config
-from ovs_keepalive.config import Config, Invalid
+from ovs_keepalive import config, config_file
+from ovs_keepalive.config import Config
+from ovs_keepalive.config_file import Invalid
 
 
 def _error(text: str) -> str:
     with pytest.raises(Invalid) as caught:
-        config.parse(text, "c.yaml")
+        config_file.parse(text, "c.yaml")
     line = str(caught.value)
     assert line.startswith("c.yaml: ")
     assert line.isprintable(), line
@@ -37,11 +38,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "---\n", "{}", "null"])
 def test_a_file_that_says_nothing_gives_the_defaults(text: str) -> None:
-    assert config.parse(text, "c.yaml") == Config()
+    assert config_file.parse(text, "c.yaml") == Config()
 
 
 def test_every_key_can_be_said() -> None:
-    said = config.parse(
+    said = config_file.parse(
         "ovsdb: unix:/tmp/db.sock\n"
         "vswitchd-pidfile: /run/v.pid\n"
         "refresh: 60000\n"
@@ -64,7 +65,7 @@ def test_every_key_can_be_said() -> None:
 
 @pytest.mark.parametrize("word", ["off", "on", "yes", "no", "Off", "NO", "y"])
 def test_off_and_its_like_are_words(word: str) -> None:
-    assert config.parse(f"ovsdb: {word}", "c.yaml").ovsdb == word
+    assert config_file.parse(f"ovsdb: {word}", "c.yaml").ovsdb == word
 
 
 def test_true_is_no_word() -> None:
@@ -74,14 +75,14 @@ def test_true_is_no_word() -> None:
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbfrefresh: 2000\n")
-    assert config.load(path).refresh == 2000
+    assert config_file.load(path).refresh == 2000
 
 
 def test_the_default_file_says_nothing_and_each_of_its_keys_may_be_said() -> None:
     text = config.default_file()
-    assert config.parse(text, "c.yaml") == Config()
-    said = "".join(line[1:] + "\n" for line in text.splitlines() if re.match(r"#[a-z-]+: ", line))
-    assert config.parse(said, "c.yaml") == Config()
+    assert config_file.parse(text, "c.yaml") == Config()
+    said = "".join(line[1:] + "\n" for line in text.splitlines() if re.match(r"#[a-z.-]+: ", line))
+    assert config_file.parse(said, "c.yaml") == Config()
     assert [line.partition(":")[0] for line in said.splitlines()] == [key.name for key in config.documented_keys()]
     assert max(map(len, text.splitlines())) <= 120
 
@@ -96,7 +97,7 @@ def test_every_key_tells_what_it_means_and_which_values_it_takes() -> None:
 
 @pytest.mark.parametrize("cpus", ["auto", "inherit", "0", "0,2-3", "12-15,40"])
 def test_an_affinity_is_a_word_or_a_list_of_cpus(cpus: str) -> None:
-    assert config.parse(f"affinity: '{cpus}'", "c.yaml").affinity == cpus
+    assert config_file.parse(f"affinity: '{cpus}'", "c.yaml").affinity == cpus
 
 
 # --- what may not --------------------------------------------------------------------------------
@@ -218,34 +219,34 @@ def test_a_value_of_any_size_is_one_short_line() -> None:
 
 def test_what_is_too_long_for_a_configuration_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
-    path.write_text(f"refresh: 3000{' ' * config.LARGEST}")
+    path.write_text(f"refresh: 3000{' ' * config_file.LARGEST}")
     with pytest.raises(Invalid, match=r"long\.yaml: more than 16384 characters: .*: name the right file"):
-        config.load(path)
+        config_file.load(path)
 
 
 # --- the file ------------------------------------------------------------------------------------
 
 
 def test_the_default_file_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "absent" / "config.yaml")
-    assert config.load(None) == Config()
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", tmp_path / "absent" / "config.yaml")
+    assert config_file.load(None) == Config()
 
 
 def test_the_default_file_is_read_where_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("refresh: 3000\n")
-    monkeypatch.setattr(config, "DEFAULT_PATH", path)
-    assert config.load(None).refresh == 3000
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", path)
+    assert config_file.load(None).refresh == 3000
 
 
 def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"absent\.yaml: No such file or directory: .*--config"):
-        config.load(tmp_path / "absent.yaml")
+        config_file.load(tmp_path / "absent.yaml")
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"Is a directory: .*--config"):
-        config.load(tmp_path)
+        config_file.load(tmp_path)
 
 
 def test_a_default_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,13 +256,13 @@ def test_a_default_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch
     path = hidden / "config.yaml"
     path.write_text("refresh: 3000\n")
     hidden.chmod(0)
-    monkeypatch.setattr(config, "DEFAULT_PATH", path)
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", path)
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
     try:
         with pytest.raises(Invalid, match="Permission denied"):
-            config.load(None)
+            config_file.load(None)
     finally:
         if root:
             os.seteuid(0)
@@ -272,7 +273,7 @@ def test_a_file_that_is_not_utf8_is_named_with_the_byte(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"ovsdb: unix:/tmp/\xe9\n")
     with pytest.raises(Invalid) as caught:
-        config.load(path)
+        config_file.load(path)
     line = str(caught.value)
     assert line == f"{path}: not UTF-8 text (byte 17): save it as UTF-8"
 
@@ -281,7 +282,7 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("refresh: 5\n")
     with pytest.raises(Invalid, match=r"c\.yaml: refresh: 5: "):
-        config.load(path)
+        config_file.load(path)
 
 
 # --- a reload ------------------------------------------------------------------------------------
@@ -301,3 +302,40 @@ def test_a_reload_takes_the_live_keys_and_names_those_that_wait_for_a_restart() 
 
 def test_a_reload_of_an_unchanged_file_changes_nothing() -> None:
     assert config.merged(Config(refresh=2000), Config(refresh=2000)) == (Config(refresh=2000), ())
+
+
+# --- sections ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "offload: {allow-act: true, capacity: 10, table-groups: [[p0, p1], [p2]]}",
+        "offload.allow-act: true\noffload.capacity: 10\noffload.table-groups: [[p0, p1], [p2]]",
+        "offload.capacity: 10\noffload:\n  allow-act: true\n  table-groups:\n  - [p0, p1]\n  - [p2]",
+    ],
+)
+def test_a_key_with_a_dot_may_stand_in_its_section(text: str) -> None:
+    read = config_file.parse(text, "c.yaml")
+    assert (read.offload_allow_act, read.offload_capacity) == (True, 10)
+    assert read.offload_table_groups == (("p0", "p1"), ("p2",))
+
+
+def test_an_empty_section_says_nothing() -> None:
+    assert config_file.parse("offload:", "c.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("offload: 3", "offload: unknown key"),
+        ("offload: {capacty: 1}", "offload.capacty: unknown key"),
+        ("offload: {capacity: many}", "offload.capacity: 'many': expected `int`"),
+        ("offload: {allow-act: yes}", "offload.allow-act: 'yes': expected true or false"),
+        ("offload: {capacity: 1}\noffload.capacity: 2", "offload.capacity: given twice: remove one"),
+        ("offload: {table-groups: [[1]]}", "offload.table-groups: [[1]]: expected a list of lists of names"),
+        ("offload: {table-groups: [[p0, p1], [p1]]}", "p1: in two groups, or twice in one: name it once"),
+    ],
+)
+def test_what_is_wrong_in_a_section_is_told_by_its_full_name(text: str, said: str) -> None:
+    assert said in _error(text)

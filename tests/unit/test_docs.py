@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.config import Config, parse
+from ovs_keepalive.config import Config
+from ovs_keepalive.config_file import parse
 
 ROOT = Path(__file__).parents[2]
 

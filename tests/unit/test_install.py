@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ovs_keepalive import cli, config, install
+from ovs_keepalive import cli, config, config_file, install
 from ovs_keepalive.command_line import USAGE
 from ovs_keepalive.install import Refused, Wishes
 
@@ -101,7 +101,7 @@ def test_the_example_for_collectd_runs_the_command_that_is_installed(tmp_path: P
 def test_the_configuration_is_the_default_one_and_valid(tmp_path: Path) -> None:
     _install(tmp_path)
     assert (tmp_path / CONFIG).read_text() == config.default_file()
-    assert config.load(tmp_path / CONFIG) == config.Config()
+    assert config_file.load(tmp_path / CONFIG) == config.Config()
 
 
 def test_umask_adds_its_drop_ins_and_only_it(tmp_path: Path) -> None:

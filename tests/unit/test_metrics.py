@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -25,9 +25,11 @@ from ovs_keepalive.core.model import (
     Transition,
     VswitchdState,
 )
+from ovs_keepalive.core.offload import Netdev, OffloadState
 from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.core.tally import BOUNDS, Tally
 from ovs_keepalive.formats import metrics
+from ovs_keepalive.formats.metric import Offloaded
 from ovs_keepalive.publishers.prometheus import PAUSE, Exposition, wants_openmetrics
 from tests.looks import SETTINGS, WALL_MS, broke, pmd, running, snapshot, unknown_pmd
 
@@ -87,6 +89,8 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
     )
     exposition = Exposition("1.2.3")
     exposition.ports = [('vhu"0', PortState.STRANDED), ("vhu1", None)]
+    device = Netdev("p0", OffloadState.OOR, NEVER, "", "", 3, 2, 9.5, 4.5, 3, 0.5, 0.6, 0.8)
+    exposition.offload = Offloaded((device,), armed=True, moves={("fill", "promoted"): 2})
     exposition.take(told, committed=7, failed=2)
     for accept in (ASKING, ""):
         _, page = exposition.render(accept)
@@ -221,14 +225,17 @@ def test_only_pmds_are_counted() -> None:
     assert exposition._taken.counted == {}
 
 
-def test_the_ledger_forgets_names_that_are_gone_the_oldest_first() -> None:
-    kept: dict[str, ledger.Counted] = {}
-    for number in range(ledger.NAMES + 2):
-        kept = dict(ledger.counted(kept, [change(1.0, f"pmd-c00/id:{number}", "UNUSED", "ALIVE")], {"pmd-c00/id:0"}))
-    assert len(kept) == ledger.NAMES
-    assert "pmd-c00/id:0" in kept
-    assert "pmd-c00/id:1" not in kept
-    assert f"pmd-c00/id:{ledger.NAMES + 1}" in kept
+@pytest.mark.parametrize(("here", "kept"), [(1, ledger.ABSENT), (ledger.ABSENT, ledger.ABSENT), (300, 300)])
+def test_the_ledger_forgets_names_that_are_gone_the_oldest_first(here: int, kept: int) -> None:
+    present = {f"pmd-c01/id:{number}" for number in range(here)}
+    names = [*sorted(present), *(f"pmd-c00/id:{number}" for number in range(kept + 2))]
+    counted: Mapping[str, ledger.Counted] = {}
+    for name in names:
+        counted = ledger.counted(counted, [change(1.0, name, "UNUSED", "ALIVE")], present)
+    assert present <= set(counted)
+    assert len(counted) == here + kept
+    assert "pmd-c00/id:1" not in counted
+    assert f"pmd-c00/id:{kept + 1}" in counted
 
 
 def test_an_answer_is_counted_where_it_belongs() -> None:

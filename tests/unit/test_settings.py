@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ovs_keepalive.core import settings
-from ovs_keepalive.core.settings import Asked
+from ovs_keepalive.core.settings import Asked, Offload
 
 LAST = Asked(enabled=True, interval_ms=250)
 
@@ -101,3 +101,22 @@ def test_two_bad_values_are_two_lines() -> None:
 )
 def test_the_longest_nap_that_ovs_lets_a_pmd_take(other_config: dict[str, str], seconds: float) -> None:
     assert settings.longest_nap(other_config) == seconds
+
+
+# --- offload -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["off", "watch", "plan", "act"])
+def test_a_mode_of_offload_is_taken(mode: str) -> None:
+    assert settings.read({"keepalive-offload": mode}, LAST).offload == mode
+
+
+def test_without_one_it_is_off() -> None:
+    assert settings.read({}, LAST._replace(offload=Offload.ACT)).offload is Offload.OFF
+
+
+@pytest.mark.parametrize("mode", ["", "ACT", "on", "act ", "true"])
+def test_another_mode_leaves_the_last_one_in_force_and_is_told(mode: str) -> None:
+    asked = settings.read({"keepalive-offload": mode}, LAST._replace(offload=Offload.PLAN))
+    assert asked.offload is Offload.PLAN
+    assert asked.rejected == (f"other_config:keepalive-offload={mode}: plan stays in force: set off, watch, plan, act",)

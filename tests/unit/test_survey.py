@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ovs_keepalive import survey_child
+from ovs_keepalive import helper
 from ovs_keepalive.beat import moment
 from ovs_keepalive.children import wait
 from ovs_keepalive.core.model import Transition
@@ -297,7 +297,7 @@ def test_a_survey_that_dies_is_told_and_another_one_started(daemon: Daemon, answ
     ("script", "why"),
     [
         ("import sys\nsys.exit('no room on this host')", "it ended: no room on this host"),
-        ("print('[]', flush=True)\nimport time\ntime.sleep(60)", "it said what is no survey"),
+        ("print('[]', flush=True)\nimport time\ntime.sleep(60)", "it said what is no answer"),
         ("import sys\nwhile True: sys.stdout.write('x' * 65536)", "it said more than 16 MiB"),
     ],
 )
@@ -313,7 +313,7 @@ def test_why_there_is_no_survey_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_one_that_says_nothing_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey_child, "SILENCE", 0.2)
+    monkeypatch.setattr(helper, "SILENCE", 0.2)
     daemon = Daemon(tmp_path, monkeypatch, "import time\ntime.sleep(60)")
     wait(lambda: daemon.turned().problem, "the reason")
     assert daemon.child.problem.startswith("it said nothing for 0.2 s")

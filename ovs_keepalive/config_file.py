@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file as it is read: strictly, and every error one line."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ovs_keepalive.config import SECTIONS, Config, documented_keys
+from ovs_keepalive.formats import listen
+from ovs_keepalive.formats.plain import one_line, short
+
+DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
+LARGEST = 16384  # characters; PyYAML reads some 50,000 a second
+
+_REPR = reprlib.Repr()  # a value in a line: its beginning and end are enough
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 120
+
+
+class Invalid(Exception):
+    """The configuration cannot be used: one line that names the key, the value and the cure."""
+
+
+def load(path: Path | None) -> Config:
+    """Read the file; None: the default one, which may be absent. Raises Invalid."""
+    chosen = path or DEFAULT_PATH
+    try:
+        with chosen.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
+    except OSError as error:
+        if path is None and isinstance(error, FileNotFoundError):
+            return Config()
+        raise Invalid(f"{chosen}: {error.strerror}: name an existing, readable file with --config") from error
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{chosen}: not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    return parse(text, str(chosen))
+
+
+def parse(text: str, name: str) -> Config:
+    """Decode YAML text strictly. name: what to call it in errors. Raises Invalid."""
+    if len(text) > LARGEST:
+        raise Invalid(one_line(f"{name}: more than {LARGEST} characters: no configuration: name the right file"))
+    import yaml  # noqa: PLC0415 - only here: a daemon without a file does not carry the parser
+
+    class Loader(yaml.SafeLoader):
+        """Reads only true and false as booleans: off, on, yes and no are words here. Knows no aliases: nobody needs
+        them here, and some lines of them mean more than any memory holds."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+            if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
+                where = f"{name}: line {event.start_mark.line + 1}: *{event.anchor}"  # type: ignore[union-attr]
+                raise Invalid(one_line(f"{where}: aliases are not read here: write the value itself"))
+            return super().compose_node(parent, index)
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+    try:
+        raw = yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader
+    # The constructors of explicit tags (!!int "", !!timestamp x) raise whatever their conversion raises.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        why = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise Invalid(one_line(f"{name}: {where}{why}: not valid YAML: correct it")) from error
+    if raw is None:
+        return Config()
+    raw = _flat(raw, name)
+    try:
+        config = msgspec.convert(raw, Config, strict=True)
+        listen.parse(config.web_listen)
+        twice = [one for one, times in Counter(chain.from_iterable(config.offload_table_groups)).items() if times > 1]
+    except msgspec.ValidationError as error:
+        raise Invalid(one_line(f"{name}: {_explain(str(error), raw)}")) from error
+    except listen.BadAddress as error:
+        raise Invalid(one_line(f"{name}: web-listen: {error}")) from error
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{name}: a key or value is no Unicode text: correct it") from error
+    if twice:
+        raise Invalid(
+            one_line(f"{name}: offload.table-groups: {short(twice[0])}: in two groups, or twice in one: name it once")
+        )
+    return config
+
+
+def _flat(raw: Any, name: str) -> Any:
+    """The document with its sections' keys by their full names. Raises Invalid."""
+    if not isinstance(raw, dict):
+        return raw
+    sections = {key: raw[key] or {} for key in SECTIONS if isinstance(raw.get(key, 0), dict | None)}
+    flat = {key: value for key, value in raw.items() if key not in sections}
+    for section, inner in sections.items():
+        for key, value in inner.items():
+            full = f"{section}.{key}"
+            if full in flat:
+                raise Invalid(one_line(f"{name}: {full}: given twice: remove one"))
+            flat[full] = value
+    return flat
+
+
+def _explain(message: str, raw: Any) -> str:
+    """msgspec's "Expected `int` >= 1000 - at `$.refresh`" as: the key, its value, the cure."""
+    unknown = re.match(r"Object contains unknown field `(.+?)`", message)
+    if unknown is not None:
+        return f"{unknown[1]}: unknown key: remove it, or use one of {', '.join(key.name for key in documented_keys())}"
+    path = re.search(r" - at `\$\.?([^`]*)`$", message)
+    expected = message if path is None else message[: path.start()]
+    key = path[1].partition("[")[0] if path is not None else ""  # of a list: the whole of it
+    value = raw.get(key) if isinstance(raw, dict) and key else raw
+    if (
+        expected.startswith("Invalid enum value")
+        or "matching regex" in expected
+        or "`bool`" in expected
+        or (path and "[" in path[1])
+    ):
+        expected = f"Expected {next(one.kind for one in documented_keys() if one.name == key)}"
+    try:
+        shown = _REPR.repr(value)
+    except ValueError:  # Python writes no such number in decimals
+        shown = "a number of more than 4300 digits"
+    return f"{key or 'the document'}: {shown}: {expected[:1].lower()}{expected[1:]}"
