@@ -45,6 +45,7 @@ class Offloader:
         self._who = VswitchdSensor(dirs.rundir(), Path(order.pidfile) if order.pidfile else None)
         self._state_dir = Path(order.state_dir)
         self._process: Process | None = None
+        self._most = 0
         self._sensor: FlowSensor | None = None
         self._writer: Writer | None = None
         self._journal: Journal | None = None
@@ -80,11 +81,13 @@ class Offloader:
     # --- the look ------------------------------------------------------------------------------
 
     def _turn_to(self, process: Process | None, most: int) -> None:
-        if process == self._process:
+        if (process, most) == (self._process, self._most):
             return
         if self._sensor is not None:
             self._sensor.close()
-        self._process, self._writer = process, None
+        if process != self._process:
+            self._process, self._writer = process, None
+        self._most = most
         self._sensor = FlowSensor(process.control_socket, process.id.pid, most) if process is not None else None
 
     @property
@@ -122,15 +125,14 @@ class Offloader:
     def _act(self, report: Report, ask: Ask, slow: str) -> Report:
         try:
             writer = self._ready()
-            if why := writer.gate() or slow:
+            if why := writer.gate():
                 return report._replace(gate=why)
             mended = tuple(writer.replay(moment()))
-            if ask.acting:
+            if ask.acting and not slow:
                 report = self._moved(report, writer, ask)
                 mended += tuple(writer.replay(moment()))
-            return report._replace(
-                mended=mended, unfinished=writer.unfinished, futile=offload_watch.futile(self._watch)
-            )
+            futile = offload_watch.futile(self._watch)
+            return report._replace(gate=slow, mended=mended, unfinished=writer.unfinished, futile=futile)
         except Unwritten as error:
             return report._replace(gate=one_line(str(error)))
         except NoAnswer as error:

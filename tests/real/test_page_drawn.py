@@ -188,14 +188,15 @@ def test_what_later_versions_tell_is_shown_as_it_is(
     assert browser.text("#later") == ""
     more = {
         "breaks": [{"kind": "crash", "pid_old": 1}, {"kind": "orderly", "ports_missing": ["p1"]}],
-        "ports": {"p<b>1": {"state": "UP"}},
+        "ports": {"p<b>1": {"state": "UP", "since": 1_700_000_000_000, "share": 0.8333, "flows": 5}},
         "offload": {"mode": "off", "flows": None},
     }
     was = document.node
     monkeypatch.setattr(document, "node", lambda *told: {**was(*told), **more})
     wait(lambda: browser.text("#later h2").split() == ["Breaks", "Ports", "Offload"], "their headings")
-    assert browser.text("#later thead").split() == ["kind", "pid_old", "ports_missing", "state"]
-    assert "p<b>1" in browser.text("#later tbody")
+    columns = ["kind", "pid_old", "ports_missing", "state", "since", "share", "flows"]
+    assert browser.text("#later thead").split() == columns
+    assert "p<b>1 UP 2023-11-14 22:13:20 UTC 83.3 % 5" in " ".join(browser.text("#later tbody").split())
     assert browser.text("#later dd").split() == ["off", "-"]
 
 

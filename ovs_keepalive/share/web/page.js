@@ -15,6 +15,9 @@ const STRIP_RETRY_MS = 2000;
 const TURN_MS = 250;
 const LATER = ["breaks", "ports", "offload"]; // shown where there is something of them to tell
 
+const percent = (part) => `${(100 * part).toFixed(1)} %`;
+const READ = { at: clock, since: clock, share: percent, best: percent, efficiency: percent }; // numbers, by their keys
+
 let source = null; // the stream of events
 let listened = -Infinity; // when it was last asked for
 let polled = -Infinity; // when the document was
@@ -68,6 +71,7 @@ function section(key, value) {
 /** A list of records, or records by name, as a table; all else as names and values. */
 function generic(value) {
   const isRecord = (one) => one !== null && typeof one === "object" && !Array.isArray(one);
+  const cell = (key, one) => (typeof one === "number" && READ[key] ? READ[key](one) : short(one));
   const short = (one) => (typeof one === "object" && one !== null ? JSON.stringify(one) : one ?? "-");
   if (value === null || typeof value !== "object") return make("p", "", short(value));
   const entries = Array.isArray(value) ? value.map((one, number) => [number + 1, one]) : Object.entries(value);
@@ -79,7 +83,7 @@ function generic(value) {
   const heading = (scope) => (name) => attributes(make("th", "", name), { scope });
   const head = make("tr", "", make("td"), ...names.map(heading("col")));
   const body = entries.map(([name, one]) =>
-    make("tr", "", heading("row")(name), ...names.map((column) => make("td", "", short(one[column])))));
+    make("tr", "", heading("row")(name), ...names.map((column) => make("td", "", cell(column, one[column])))));
   return make("table", "", make("thead", "", head), make("tbody", "", ...body));
 }
 
