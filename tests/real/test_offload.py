@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +38,9 @@ ROUNDS = 10  # in which that has to be reached
 LONGEST_ROUND = 6.0  # seconds: 3 between two looks, and 2 of rest between what is done
 WINDOW = 4.0  # seconds over which packets are counted
 STALE = 2.0  # seconds after which nothing may be forwarded that a table forbids
+ARM_REFUSED = (
+    "ovs-keepalive: keepalive-offload is plan: ovs-vsctl set Open_vSwitch . other_config:keepalive-offload=act\n"
+)
 SHAPES = documented()
 ACT = {"offload": {"allow-act": True, "capacity": CAPACITY}}
 
@@ -91,6 +96,13 @@ def refusal(sandbox: Sandbox, *words: str) -> str:
     with pytest.raises(SandboxError) as caught:
         ask(sandbox, *words)
     return str(caught.value)
+
+
+def command(sandbox: Sandbox, *words: str) -> tuple[int, str, str]:
+    """`ovs-keepalive offload`: exit status and output."""
+    argv = [sys.executable, "-m", "ovs_keepalive", "offload", *words]
+    done = subprocess.run(argv, env=sandbox.env, capture_output=True, text=True, timeout=20, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 def share(lab: Lab) -> float:
@@ -247,6 +259,11 @@ def test_what_is_known_is_told_everywhere(lab: Lab) -> None:
     sandbox.wait(lambda: sandbox.detail()["offload:p0"].startswith("oor;since="), "the column says so")
     assert f"{plan['swaps'][0]['promoted']} of p0" in sandbox.appctl("offload/plan", target="ovs-keepalive")
     assert "offload-rebalance : not true" in sandbox.appctl("offload/show", target="ovs-keepalive")
+    status, said, _ = command(sandbox, "show")
+    assert (status, "p0: oor: " in said) == (1, True)
+    assert command(sandbox, "plan")[0] == 0
+    assert list(wrong(json.loads(command(sandbox, "show", "--json")[1]), "offload", SHAPES)) == []
+    assert command(sandbox, "arm", "5") == (2, "", ARM_REFUSED)
     node = ask(sandbox, "keepalive/status")
     assert next(one for one in node["offload"] if one["name"] == "p0")["state"] == "oor"
     assert any(one["who"] == "offload:p0" and one["to"] == "oor" for one in node["transitions"])
