@@ -43,6 +43,7 @@ class Vswitchd:
         self.flows: dict[int, DatapathFlow] = {}
         self.remembered: dict[int, Says] = {}  # by the revalidators
         self.said: list[str] = []  # what was asked of it
+        self.counts = dict.fromkeys(("handler_duplicate_upcall", "rev_flow_table"), 0)
 
     def rule(self, host: int, actions: str, mask: str = "32") -> None:
         """The tables change; the revalidators follow at once, or later by revalidate()."""
@@ -80,6 +81,8 @@ class Vswitchd:
                 return "ovs-vswitchd (Open vSwitch) 4.0.0\n"
             case "dpctl/dump-dps", ():
                 return f"{DATAPATH}\n"
+            case "coverage/read-counter", (name,):
+                return f"{self.counts[name]}\n"
             case "dpif/show", ():
                 return f"{DATAPATH}: hit:0 missed:0\n  br0:\n    p0 1/1: (dpdk)\n"
             case "dpctl/get-flow", (first, ufid):
