@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -159,28 +159,46 @@ def _add(room: _Room, options: argparse.Namespace) -> None:
 
 def _make(room: _Room, wish: Wish, keep: bool) -> Iface:
     """Add it, and verify; whatever ends this before it is verified takes it back."""
-    flows, made, with_flow = room.flows(wish.bridge), False, False
-    try:
-        with _undisturbed():
-            number = room.db.add(wish, f"ports add {wish.bridge} {wish.name} {wish.path}".rstrip())
-            made = True
+    flows, with_flow = room.flows(wish.bridge), False
+
+    def add() -> int:
+        return room.db.add(wish, f"ports add {wish.bridge} {wish.name} {wish.path}".rstrip())
+
+    def back(error: BaseException) -> str:
+        if keep and isinstance(error, TROUBLE):
+            return f"{wish.name} is kept: ovs-keepalive ports del {wish.name}"
+        return _taken_back(room, wish.name, flows if with_flow else None)
+
+    with _changed(add, back) as number:
         iface = _verified(room, wish.name, number, wish.ofport)
         with_flow = wish.normal_flow and not flows.default()
         if with_flow:  # before it is there: to take back what is not costs nothing
             flows.add_normal()
             room.say(f"added a flow to {wish.bridge}: {NORMAL}; it goes when vswitchd crashes: OpenFlow is not stored")
         _verify_flow(room, wish, flows, iface.ofport or 0)
+    return iface
+
+
+@contextmanager
+def _changed(change: Callable[[], int], back: Callable[[BaseException], str]) -> Iterator[int]:
+    """Make a change; what ends this block before its end takes it back. Raises Failed instead of TROUBLE.
+
+    change: gives its number; back: what was done instead, in words.
+    """
+    made = False
+    try:
+        with _undisturbed():
+            number = change()
+            made = True
+        yield number
     except BaseException as error:
         if not made:
             raise
-        if keep and isinstance(error, TROUBLE):
-            raise Failed(f"{error}; {wish.name} is kept: ovs-keepalive ports del {wish.name}") from error
         with _undisturbed():
-            left = _taken_back(room, wish.name, flows if with_flow else None)
+            left = back(error)
         if isinstance(error, TROUBLE):
             raise Failed(f"{error}; {left}") from error
         raise
-    return iface
 
 
 def _taken_back(room: _Room, name: str, flows: Ofctl | None) -> str:
@@ -303,20 +321,15 @@ def _migrate(room: _Room, options: argparse.Namespace) -> None:
     bridge, [before] = found[0], found[1].interfaces
     old = f"{_socket_directory(room, switch)}/{wish.name}"
     options_then = {**before.options, PATH_OPTION: wish.path}
-    made = False
-    try:
-        with _undisturbed():
-            number = room.db.change(before, CLIENT, options_then, f"ports migrate {wish.name} {wish.path}")
-            made = True
+
+    def change() -> int:
+        return room.db.change(before, CLIENT, options_then, f"ports migrate {wish.name} {wish.path}")
+
+    def back(_error: BaseException) -> str:
+        return _restored(room, after=Iface(wish.name, CLIENT, options_then), before=before)
+
+    with _changed(change, back) as number:
         after = _verified(room, wish.name, number, before.ofport if (before.ofport or 0) > 0 else None)
-    except BaseException as error:
-        if not made:
-            raise
-        with _undisturbed():
-            left = _restored(room, after=Iface(wish.name, CLIENT, options_then), before=before)
-        if isinstance(error, TROUBLE):
-            raise Failed(f"{error}; {left}") from error
-        raise
     room.say(f"migrated {wish.name} on {bridge.name}: {SERVER} is now {CLIENT}, ofport {after.ofport} as before")
     room.show("Change in the VM's definition, for libvirt, from", _source(old, server=False))
     room.show("to", _source(wish.path, server=True))

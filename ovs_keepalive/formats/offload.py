@@ -15,7 +15,7 @@ from ovs_keepalive.core.offload_states import TABLE
 from ovs_keepalive.formats.column import clean
 from ovs_keepalive.formats.offload_wire import Report
 from ovs_keepalive.formats.plain import one_line, short
-from ovs_keepalive.formats.tables import ENABLED, columns, utc
+from ovs_keepalive.formats.tables import ENABLED, aligned, answer, columns, utc
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
 HEAD = ("NETDEV", "STATE", "SINCE (UTC)", "FLOWS", "PENDING", "OF", "PACKETS/S", "IN HARDWARE", "BEST", "EFFICIENCY")
@@ -89,10 +89,7 @@ def show(shown: Mapping[str, Any]) -> str:
     """`offload/show`, from the document."""
     lines = [ENABLED, *columns(_facts(shown))]
     if shown["netdevs"]:
-        rows = [HEAD, *map(_row, shown["netdevs"])]
-        widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-        table = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-        lines += ["", *table]
+        lines += ["", *aligned([HEAD, *map(_row, shown["netdevs"])])]
     told = [one for one in shown["netdevs"] if one["state"] not in (OffloadState.OK, OffloadState.DISABLED)]
     if told:
         lines.append("")
@@ -100,7 +97,7 @@ def show(shown: Mapping[str, Any]) -> str:
         spent = one["efficiency"] is not None and one["efficiency"] >= SPENT
         cure = "the fastest flows have its slots: only a larger table helps" if spent else CURES.get(one["state"], "")
         lines.append(f"{short(one['name'])}: {one['state']}: {short(one['why'], TOLD)}{f': {cure}' if cure else ''}")
-    return _answer(lines)
+    return answer(lines)
 
 
 def plan_document(report: Report, now: Moment) -> dict[str, Any]:
@@ -124,7 +121,7 @@ def plan(planned: Mapping[str, Any]) -> str:
         lines.append(f"in all {counts}: {planned['gain_pps']} packets/s more in hardware")
     else:
         lines.append("nothing to move: no flow would gain enough")
-    return _answer([ENABLED, *lines, f"planned {planned['age_ms'] / 1000:.1f} s ago"])
+    return answer([ENABLED, *lines, f"planned {planned['age_ms'] / 1000:.1f} s ago"])
 
 
 def arm_document(arm: Arm) -> dict[str, Any]:
@@ -132,22 +129,22 @@ def arm_document(arm: Arm) -> dict[str, Any]:
     return {"since": arm.since.wall_ms, "until": arm.until.wall_ms}
 
 
-def armed(answer: Mapping[str, Any]) -> str:
+def armed(said: Mapping[str, Any]) -> str:
     """`offload/arm`, from its JSON."""
-    until = utc(answer["armed"]["until"])
+    until = utc(said["armed"]["until"])
     ends = f"armed until {until} UTC, or until vswitchd or the daemon is restarted, or anything is amiss"
-    return _answer([ENABLED, ends])
+    return answer([ENABLED, ends])
 
 
-def disarmed(answer: Mapping[str, Any]) -> str:
+def disarmed(said: Mapping[str, Any]) -> str:
     """`offload/disarm`, from its JSON."""
-    return _answer([ENABLED, "disarmed: no flow is moved any more" if answer["was_armed"] else "it was not armed"])
+    return answer([ENABLED, "disarmed: no flow is moved any more" if said["was_armed"] else "it was not armed"])
 
 
 def history(acts: Sequence[Act]) -> str:
     """`offload/history`, newest last."""
     lines = [f"{utc(act.at.wall_ms)} {act.what}: {act.text}" for act in acts]
-    return _answer([ENABLED, *(lines or ["nothing was done"])])
+    return answer([ENABLED, *(lines or ["nothing was done"])])
 
 
 def act_document(act: Act) -> dict[str, Any]:
@@ -254,7 +251,3 @@ def _percent(part: float | None) -> str:
 
 def _round(number: float | None, digits: int) -> float | None:
     return None if number is None else round(number, digits)
-
-
-def _answer(lines: Sequence[str]) -> str:
-    return "".join(f"{one_line(line)}\n" for line in lines)

@@ -11,7 +11,7 @@ from ovs_keepalive.core.model import BAD, NEVER, Break, Moment, Snapshot, State
 from ovs_keepalive.core.ports import UNKNOWN, VHOST, Counters, Port, Ports, PortState, Returned
 from ovs_keepalive.formats.column import clean
 from ovs_keepalive.formats.plain import one_line, short
-from ovs_keepalive.formats.tables import ENABLED, columns, utc
+from ovs_keepalive.formats.tables import ENABLED, aligned, answer, columns, utc
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it
 NAMED = 8  # ports in a sentence; more are counted
@@ -31,17 +31,14 @@ BROKEN = (
 def show(audited: Mapping[str, Any], head: str = ENABLED) -> str:
     """`ports/show`, from the document: a line a port."""
     if audited["at"] is None:
-        return _answer([head, NOT_YET])
-    rows = [HEAD, *map(_row, audited["ports"])]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return _answer([head, *lines, "", *_closing(audited)])
+        return answer([head, NOT_YET])
+    return answer([head, *aligned([HEAD, *map(_row, audited["ports"])]), "", *_closing(audited)])
 
 
 def audit(audited: Mapping[str, Any], head: str = ENABLED) -> str:
     """`ports/audit`, from the document: every finding with its evidence, its consequence and its cure."""
     if audited["at"] is None:
-        return _answer([head, NOT_YET])
+        return answer([head, NOT_YET])
     lines = [head]
     for port in audited["ports"]:
         if port["findings"]:
@@ -50,7 +47,7 @@ def audit(audited: Mapping[str, Any], head: str = ENABLED) -> str:
             why = f": {port['why']}" if port["state"] == UNKNOWN else ""
             lines += ["", f"{short(port['name'])} ({where}): {port['state']}{known}{why}"]
             lines += [f"  {line}" for finding in port["findings"] for line in _finding(finding)]
-    return _answer([*lines, *([""] if len(lines) > 1 else []), *_closing(audited)])
+    return answer([*lines, *([""] if len(lines) > 1 else []), *_closing(audited)])
 
 
 def tally(states: Iterable[str]) -> str:
@@ -80,7 +77,7 @@ def glance(ports: Sequence[Mapping[str, Any]]) -> str:
     lines += [f"{short(port['name'])}: {port['state']}: {short(port['why'], 300)}" for port in ill[:NAMED]]
     if len(ill) > NAMED:
         lines.append(f"and {len(ill) - NAMED} more ports: ovs-keepalive ports audit")
-    return _answer(lines)
+    return answer(lines)
 
 
 def explained(snapshot: Snapshot, ports: Ports, pmd: str) -> str:
@@ -230,7 +227,3 @@ def _document(port: Port) -> dict[str, Any]:
         "findings": [finding._asdict() for finding in port.findings],
         "unseen": list(port.unseen),
     }
-
-
-def _answer(lines: Sequence[str]) -> str:
-    return "".join(f"{one_line(line)}\n" for line in lines)

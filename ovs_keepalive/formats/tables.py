@@ -50,7 +50,7 @@ def health(snapshot: Snapshot) -> str:
 def status(snapshot: Snapshot, facts: Sequence[tuple[str, str]]) -> str:
     """`keepalive/status`. facts: what the main loop knows: database, columns, lock, own cost, refused settings."""
     if not snapshot.settings.enabled:
-        return _answer([DISABLED, *columns(facts)])
+        return answer([DISABLED, *columns(facts)])
     asked, effective = round(snapshot.settings.interval * 1000), round(snapshot.effective * 1000)
     why = f" ({_stretched_for(snapshot)})" if effective > asked else ""
     vswitchd = snapshot.vswitchd
@@ -67,7 +67,7 @@ def status(snapshot: Snapshot, facts: Sequence[tuple[str, str]]) -> str:
         ("own blind time", f"{snapshot.blind_seconds:.1f} s, at most {snapshot.latest * 1000:.0f} ms at once"),
         ("blind to", "; ".join(snapshot.blind) or "nothing"),
     ]
-    return _answer([ENABLED, *columns(rows)])
+    return answer([ENABLED, *columns(rows)])
 
 
 def tally(pmds: Iterable[Pmd]) -> str:
@@ -98,13 +98,13 @@ def xstats(pmds: Sequence[Pmd]) -> str:
             ("last progress", "never seen" if not pmd.progress.wall_ms else f"{utc(pmd.progress.wall_ms)} UTC"),
         ]
         lines += [f"{pmd.name}:", *columns(rows, "  "), ""]
-    return _answer([ENABLED, *(lines[:-1] or ["no PMD threads"])])
+    return answer([ENABLED, *(lines[:-1] or ["no PMD threads"])])
 
 
 def history(transitions: Sequence[Transition]) -> str:
     """`keepalive/history`: one line each, newest last."""
     lines = [f"{stamp(t.at)}  {t.who}  {t.old} -> {t.new}  {_why(t)}" for t in transitions]
-    return _answer([ENABLED, *(lines or ["no transitions yet"])])
+    return answer([ENABLED, *(lines or ["no transitions yet"])])
 
 
 def show(node: dict[str, Any]) -> str:
@@ -133,7 +133,7 @@ def show(node: dict[str, Any]) -> str:
         lines.append("no PMD threads")
     lines += [f"{pmd['name']}: {pmd['cause']}: {pmd['witness']}" for pmd in node["pmds"] if pmd["cause"] != Cause.NONE]
     lines += [f"blind: {why}" for why in node["blind"]]
-    return _answer(lines)
+    return answer(lines)
 
 
 def explain_pmd(snapshot: Snapshot, pmd: Pmd) -> str:
@@ -161,7 +161,7 @@ def explain_pmd(snapshot: Snapshot, pmd: Pmd) -> str:
         ]
     if snapshot.vswitchd.state is not VswitchdState.RUNNING:
         lines.append(f"vswitchd is {snapshot.vswitchd.state}: {snapshot.vswitchd.witness}.")
-    return _answer([ENABLED, *(line for line in lines if line)])
+    return answer([ENABLED, *(line for line in lines if line)])
 
 
 def explain_vswitchd(snapshot: Snapshot) -> str:
@@ -180,7 +180,7 @@ def explain_vswitchd(snapshot: Snapshot) -> str:
         lines.append(f"Its other threads: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
     lines += [f"Warning: {warning}." for warning in others.warnings(snapshot.others, snapshot.at)]
     lines += [f"Blind: {why}." for why in snapshot.blind]
-    return _answer([ENABLED, *lines])
+    return answer([ENABLED, *lines])
 
 
 def rxqs(pmd: Pmd) -> str:
@@ -202,7 +202,14 @@ def columns(rows: Sequence[tuple[str, str]], indent: str = "") -> list[str]:
     return [f"{indent}{name:<{width}} : {value}" for name, value in rows]
 
 
-def _answer(lines: Sequence[str]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of as many cells each, the first one their heading, as lines."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def answer(lines: Sequence[str]) -> str:
+    """Lines as they are printed, with nothing in them that could end one."""
     return "".join(f"{one_line(line)}\n" for line in lines)
 
 
