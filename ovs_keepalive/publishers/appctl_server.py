@@ -38,7 +38,8 @@ LARGEST = 16384  # bytes of a request
 ANSWERS = 8  # in one turn of the main loop
 KNOWS_JSON = object()  # of a command that takes --json itself
 AGAIN = 1.0  # seconds until a connection is accepted again that could not be
-PATTERN = re.compile(r"[\w %{}:#|,./-]{0,200}", re.ASCII)  # of the log, by vlog/set
+# Of the log, by vlog/set. A date with a width is not one: python-ovs takes it for a date, and then for none.
+PATTERN = re.compile(r"(?!.*%[0-9]+[dD])[\w %{}:#|,./-]{0,200}", re.ASCII)
 
 
 class Refusal(Exception):
@@ -332,13 +333,14 @@ def _version(connection: Connection, _arguments: Sequence[str], version: str) ->
 
 def _guarded(vlog_set: Callable[..., None]) -> Callable[..., None]:
     """vlog/set, but for patterns of the log at which python-ovs fails each time that it logs: it takes what is in the
-    braces of %D{…} for a regular expression.
+    braces of %D{…} for a regular expression, and knows the time of no %D that has a width.
     """
 
     def callback(connection: Connection, arguments: Sequence[str], aux: object) -> None:
         wrong = [spec for spec in arguments if spec.startswith("pattern") and not PATTERN.fullmatch(spec)]
         if wrong:
-            raise Refusal(f"{wrong[0]!r}: only letters, digits and %{{}}:#|,./- can be in a pattern")
+            allowed = "only letters, digits and %{}:#|,./- can be in a pattern, and no %D with a width"
+            raise Refusal(f"{wrong[0]!r}: {allowed}")
         vlog_set(connection, arguments, aux)
 
     return callback

@@ -368,7 +368,7 @@ def test_a_command_of_python_ovs_that_raises_is_an_error_and_no_end(tmp_path: Pa
     assert json.loads(said)["error"]
 
 
-@pytest.mark.parametrize("spec", ["%D{(}", "%D{(a+)+$}", "%D{[}", "\x1b", "\n"])
+@pytest.mark.parametrize("spec", ["%D{(}", "%D{(a+)+$}", "%D{[}", "%2D{%H:%M}|%m", "%0d", "\x1b", "\n"])
 def test_a_pattern_that_would_break_the_log_is_refused(spec: str, tmp_path: Path) -> None:
     requests = Requests(Source(snapshot([pmd()]), tmp_path), tmp_path)
     try:
