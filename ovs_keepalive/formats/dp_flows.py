@@ -85,13 +85,13 @@ class Scanner:
         if names != self._names:
             self._natures, self._names = {}, dict(names)
         self._actions = {}
-        flows, natures = dict[str, Flow](), self._natures
-        known, put, new, software = natures.get, flows.setdefault, tuple.__new__, Hardware.NONE
+        flows, firsts, natures = dict[str, Flow](), dict[str, Nature](), self._natures
+        known, put, of, new, software = natures.get, flows.setdefault, firsts.setdefault, tuple.__new__, Hardware.NONE
         lines = text.split("\n")
         unread = int(lines.pop() != "")  # the last one ends like all others, unless it is cut
         for line in lines:
             key, _, rest = line.rpartition(", packets:")
-            nature = before = known(key)
+            nature = known(key)
             try:
                 count, _, age, rest = rest.split(", ", 3)
                 state, found, actions = rest.partition("actions:")
@@ -106,9 +106,9 @@ class Scanner:
             hardware = software if _OFFLOADED not in state else _hardware(state)
             _, ufid, netdev, shape, barred = nature
             flow = new(Flow, (ufid, netdev, packets, used, hardware, shape, barred))  # Flow(…), at half its cost
-            other = put(ufid, flow)
+            first, other = of(ufid, nature), put(ufid, flow)
             if other is not flow:
-                flows[ufid] = _merged(other, flow, nature is before)
+                flows[ufid] = _merged(other, flow, first is nature)
         if len(natures) > 2 * len(flows) + _GONE:
             self._natures = {key: nature for key, nature in natures.items() if nature.ufid in flows}
         return Scanned(tuple(flows.values()), unread)
@@ -216,7 +216,7 @@ def _hardware(state: str) -> Hardware:
 
 
 def _merged(one: Flow, other: Flow, alike: bool) -> Flow:
-    """One flow of two PMDs' copies. alike: so far as their text goes."""
+    """One flow of two PMDs' copies. alike: but for their counters they say the same."""
     ages = [used for used in (one.used, other.used) if used is not None]
     return one._replace(
         packets=one.packets + other.packets,

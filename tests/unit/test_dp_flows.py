@@ -197,6 +197,12 @@ def test_copies_that_differ_bar_a_flow_until_they_are_alike() -> None:
         assert [flow.barred for flow in scanner.scan(text, NAMES).flows] == [barred]
 
 
+def test_copies_whose_keys_differ_are_not_alike_though_both_are_remembered() -> None:
+    scanner, text = Scanner(), line(host=1) + line(host=2)
+    for _ in range(2):
+        assert [flow.barred for flow in scanner.scan(text, NAMES).flows] == [CHANGING]
+
+
 # --- what is alike ----------------------------------------------------------------------------------
 
 
