@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import os
 import random
@@ -36,6 +37,10 @@ from tests.lab import Background, node, stopped
 WARM_UP = 0.2  # part of the time in which memory may still grow
 LEAST = 30.0  # minutes from which on a slope can be told from noise
 SLOPE = 1.0  # MB/h, the most
+ARENA = (
+    2**20 / 1e6
+)  # MB: Python takes memory by so much (Objects/obmalloc.c), when more is needed at once than ever was
+PAIRED = 600  # samples of which each two are compared
 SAMPLE = 2.0  # seconds
 STALLS = 20  # innocent events between two real stalls
 QUESTIONS = (
@@ -180,15 +185,28 @@ def stall(field: Field) -> str:
 def verdict(samples: Sequence[Sample]) -> list[str]:
     """What the samples say, a line each; one that begins with `!` is a failure."""
     warm = [sample for sample in samples if sample.at >= WARM_UP * samples[-1].at]
-    slope = statistics.linear_regression([s.at / 3600 for s in warm], [s.rss / 1e6 for s in warm]).slope
-    long = samples[-1].at >= LEAST * 60
+    first, last = warm[: len(warm) // 3], warm[-(len(warm) // 3) :]
+    slope, long = rise([(s.at / 3600, s.rss / 1e6) for s in warm]), samples[-1].at >= LEAST * 60
+    grown = (statistics.median(s.rss for s in last) - statistics.median(s.rss for s in first)) / 1e6
+    bound = SLOPE * (last[0].at - first[0].at) / 3600 + ARENA
     lines = [f"{'!' if long and slope >= SLOPE else ''}RSS slope after warm-up: {slope:+.2f} MB/h"]
-    third = len(warm) // 3
+    lines.append(f"{'!' if grown >= bound else ''}RSS of the last third: {grown:+.2f} MB, {bound:.2f} may be")
     for what in ("descriptors", "threads"):
-        first, last = (min(getattr(s, what) for s in part) for part in (warm[:third], warm[-third:]))
-        lines.append(f"{'!' if last > first else ''}{what} at rest: {first} in the first third, {last} in the last")
+        before, after = (at_rest([getattr(s, what) for s in part]) for part in (first, last))
+        lines.append(f"{'!' if after > before else ''}{what} at rest: {before} in the first third, {after} in the last")
     lines.append(f"history: at most {max(s.history for s in samples)} transitions; log: {samples[-1].log >> 10} KiB")
     return lines
+
+
+def rise(points: Sequence[tuple[float, float]]) -> float:
+    """The slope that half of all pairs of points have at most (Theil and Sen): a leak is in each pair, a step in few."""
+    few = points[:: max(1, len(points) // PAIRED)]
+    return statistics.median((b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.combinations(few, 2))
+
+
+def at_rest(numbers: Sequence[int]) -> int:
+    """What is there when nothing goes on; what is less for a moment only, as while a child is started anew, is not."""
+    return sorted(numbers)[len(numbers) // 20]
 
 
 def soak(minutes: float, rate: float, rng: random.Random) -> int:
