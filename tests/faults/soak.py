@@ -199,7 +199,7 @@ def verdict(samples: Sequence[Sample]) -> list[str]:
 
 
 def rise(points: Sequence[tuple[float, float]]) -> float:
-    """The slope that half of all pairs of points have at most (Theil and Sen): a leak is in each pair, a step in few."""
+    """The slope that half of all pairs have at most (Theil and Sen): a leak is in each pair, a step in few of them."""
     few = points[:: max(1, len(points) // PAIRED)]
     return statistics.median((b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.combinations(few, 2))
 
