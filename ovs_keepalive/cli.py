@@ -15,7 +15,7 @@ from typing import Any
 
 from ovs_keepalive import dirs
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem, command_line
-from ovs_keepalive.config import Config, Invalid, Options, default_file, load
+from ovs_keepalive.config import Config, Invalid, Options, default_file, documented_keys, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import one_line
 
@@ -210,8 +210,8 @@ def _check_config(options: argparse.Namespace) -> int:
         print(default_file(), end="")
         return WELL
     config = load(options.config)
-    for name in config.__struct_fields__:
-        print(f"{name.replace('_', '-')}: {getattr(config, name)!r}")
+    for key in documented_keys():
+        print(f"{key.name}: {key.of(config)!r}")
     return WELL
 
 
