@@ -58,7 +58,7 @@ def mean_busy(loads: Iterable[Load]) -> dict[int, int]:
     """Percent, of each NUMA node one of whose PMDs is known to be busy or not."""
     known: dict[int, list[float]] = {}
     for load in loads:
-        if load.busy is not None:
+        if load.busy is not None and load.numa >= 0:
             known.setdefault(load.numa, []).append(load.busy)
     return {node: round(sum(busy) / len(busy)) for node, busy in sorted(known.items())}
 
@@ -131,4 +131,4 @@ def _burden(was: Burden, load: Load, now: float) -> Burden:
         return Burden()
     if was.since is None or drops < was.drops:
         return Burden(since=now, drops=drops)
-    return was._replace(overloaded=now - was.since >= LASTING and drops > was.drops)
+    return Burden(overloaded=True) if now - was.since >= LASTING and drops > was.drops else was

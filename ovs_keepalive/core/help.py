@@ -47,7 +47,7 @@ STALLED = (State.MISSING, State.DEAD, State.GONE)
 class Asked(NamedTuple):
     """What a node remembers of its requests, by kind. Times: monotonic seconds."""
 
-    open: frozenset[str] = frozenset()  # seen in the store
+    open: frozenset[str] = frozenset()  # seen in the store, or posted
     ended: Mapping[str, float] = {}  # when the last one vanished from it
 
 
@@ -81,6 +81,11 @@ def wishes(mode: Mode, asked: Asked, found: Mapping[str, str], mine: Collection[
         if kind not in ours and now - ended.get(kind, float("-inf")) >= COOLDOWN
     }
     return Wishes(Asked(ours, ended), post, tuple(sorted(kind for kind in ours if kind not in wanted)))
+
+
+def posted(asked: Asked, kind: str) -> Asked:
+    """The store has taken a request: if the next look does not find it, it has been answered already."""
+    return asked._replace(open=asked.open | {kind})
 
 
 # --- helping -------------------------------------------------------------------------------------
