@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fleet: what this host tells ZooKeeper of itself, and what it does for others. Extra [fleet]."""
+"""The fleet's store: ZooKeeper through kazoo (extra `fleet`). Nothing that watches this host depends on it."""

@@ -88,7 +88,9 @@ def test_its_exit_status_says_what_becomes_of_the_request(
     assert hooks.start(program(tmp_path, script), held(), 0, 0.0) is None
     assert hooks.running == ("b--dead",)
     assert until_it_ends(hooks) == ending
-    assert (hooks.running, hooks.filenos(), hooks.next_look()) == ((), (), None)
+    assert not hooks.running
+    assert not hooks.filenos()
+    assert hooks.next_look() is None
 
 
 def test_one_that_hangs_is_killed_after_a_minute_with_what_it_started(hooks: Hooks, tmp_path: Path) -> None:
