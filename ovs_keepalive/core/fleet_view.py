@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from ovs_keepalive.core.fleet import Claim, Help, HostState, Known, Member
+from ovs_keepalive.core.fleet import Cell, Claim, Help, HostState, Member, Sighting
 from ovs_keepalive.core.model import BAD, NEVER, Moment
 
 RANK = {state: rank for rank, state in enumerate(HostState)}  # HostState is in that order: the higher, the worse
@@ -29,9 +29,10 @@ class Sight(NamedTuple):
     state: HostState
     since: int  # epoch ms, of the state; UNTOLD of a host that was GONE before anybody looked
     written: int  # epoch ms by the store's clock: its newest sign of life
-    member: Member | None  # what it said last; None: what it says cannot be read
+    member: Member | None  # what it said last; None: nothing that could be read
     first: int = UNTOLD  # epoch ms, of its first joining
-    flaw: str = ""  # why it cannot be read
+    flaw: str = ""  # why what it says cannot be read
+    found: Sighting | None = None  # of which all this was made
 
     @property
     def key(self) -> Key:
@@ -46,9 +47,8 @@ class Sight(NamedTuple):
         said = self.member.why if self.member is not None else ""
         if self.state is not HostState.GONE:
             return said
-        return f"no session; its last word was {self.member.state if self.member is not None else 'nothing'}" + (
-            f": {said}" if said else ""
-        )
+        last = self.member.state if self.member is not None else "never heard"
+        return f"no session; its last word was {last}" + (f": {said}" if said else "")
 
 
 class RequestState(StrEnum):
@@ -113,7 +113,7 @@ class Event(NamedTuple):
     why: str = ""
 
 
-class Cell(NamedTuple):
+class Glance(NamedTuple):
     """One cell in one word."""
 
     name: str
@@ -121,30 +121,38 @@ class Cell(NamedTuple):
     worst: HostState
 
 
-def sight(key: Key, live: tuple[Member, int] | None, known: Known | None, before: Sight | None, now_ms: int) -> Sight:
-    """What is seen of a host now; before: what was seen of it last. live: what it says, and when that was written.
+def sight(cell: str, found: Sighting, before: Sight | None, now_ms: int) -> Sight:
+    """What is seen of a host; before: what was seen of it last.
 
-    Without a session it is GONE since that was noticed, and keeps what it said last.
+    Without a session it is GONE since that was noticed, and keeps what it said last. One whose document cannot be read
+    is UNKNOWN since that was noticed.
     """
-    first = known.first_ms if known is not None else before.first if before is not None else UNTOLD
-    if live is not None:
-        member, written = live
-        return Sight(*key, member.state, member.since, written, member, first)
-    kept = [known.last] if known is not None else []
-    if before is None:
-        return Sight(*key, HostState.GONE, UNTOLD, known.last_ms if known else UNTOLD, kept[0] if kept else None, first)
-    if before.member is not None:
-        kept.append(before.member)
-    last = max(kept, key=lambda said: said.t, default=None)  # a change may have come between two looks
-    since = before.since if before.state is HostState.GONE else now_ms
-    return Sight(*key, HostState.GONE, since, before.written, last, first)
+    if before is not None and before.found is found:
+        return before
+    first = found.known.first_ms if found.known is not None else before.first if before is not None else UNTOLD
+    if found.live is not None:
+        return Sight(cell, found.host, found.state, found.live.since, found.told_ms, found.live, first, "", found)
+    heard = [found.known.last] if found.known is not None else []
+    written = found.told_ms or (found.known.last_ms if found.known is not None else UNTOLD)
+    since = UNTOLD if found.state is HostState.GONE else now_ms
+    if before is not None:
+        heard += [before.member] if before.member is not None else []
+        since = before.since if (before.state, before.flaw) == (found.state, found.problem) else now_ms
+        written = found.told_ms or before.written
+    # A change may have come between two looks; then the record of it is newer than what was seen.
+    last = max(heard, key=lambda said: said.t, default=None)
+    return Sight(cell, found.host, found.state, since, written, last, first, found.problem, found)
 
 
-def unreadable(key: Key, written: int, flaw: str, before: Sight | None, now_ms: int) -> Sight:
-    """A host whose znode is there and cannot be read: UNKNOWN, since that was noticed."""
-    since = before.since if before is not None and before.flaw else now_ms
-    first = before.first if before is not None else UNTOLD
-    return Sight(*key, HostState.UNKNOWN, since, written, None, first, flaw)
+def picture(cells: Iterable[Cell], store: Store, read: Moment, before: Fleet, now_ms: int) -> Fleet:
+    """What the store's cells amount to; before: the picture before it."""
+    sights: dict[Key, Sight] = {}
+    requests: list[Request] = []
+    for cell in cells:
+        for host, found in cell.hosts.items():
+            sights[cell.name, host] = sight(cell.name, found, before.sights.get((cell.name, host)), now_ms)
+        requests += (Request(cell.name, asked.help, asked.claim) for _, asked in sorted(cell.requests.items()))
+    return Fleet(store, read, sights, tuple(requests))
 
 
 def counts(sights: Iterable[Sight]) -> dict[HostState, int]:
@@ -153,13 +161,13 @@ def counts(sights: Iterable[Sight]) -> dict[HostState, int]:
     return {state: counted[state] for state in sorted(counted, key=RANK.__getitem__, reverse=True)}
 
 
-def cells(sights: Iterable[Sight]) -> tuple[Cell, ...]:
+def cells(sights: Iterable[Sight]) -> tuple[Glance, ...]:
     """Each cell, by name."""
     members: dict[str, list[Sight]] = {}
     for one in sights:
         members.setdefault(one.cell, []).append(one)
     counted = ((name, counts(members[name])) for name in sorted(members))
-    return tuple(Cell(name, states, next(iter(states))) for name, states in counted)
+    return tuple(Glance(name, states, next(iter(states))) for name, states in counted)
 
 
 def worst_first(sights: Iterable[Sight]) -> list[Sight]:

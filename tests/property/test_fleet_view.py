@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_keepalive.core import fleet_view
-from ovs_keepalive.core.fleet import OWN_WORDS, HostState, Known
+from ovs_keepalive.core.fleet import OWN_WORDS, HostState, Known, Sighting
 from ovs_keepalive.core.fleet_view import RANK, Fleet, Sight, Store
 from tests.fleets import T, member
 
@@ -64,7 +64,8 @@ def _added(counts: Iterable[Mapping[HostState, int]]) -> dict[HostState, int]:
 def test_without_a_session_a_host_is_gone_never_dead_and_what_it_said_stays(sessions: list[bool]) -> None:
     said, known, before = member(state=HostState.FAILURE), Known(T, T, member()), None
     for at, alive in enumerate(sessions, 1):
-        before = fleet_view.sight(("c1", said.host), (said, T + at) if alive else None, known, before, T + at)
+        found = Sighting(said.host, said, T + at, None) if alive else Sighting(said.host, None, 0, known)
+        before = fleet_view.sight("c1", found, before, T + at)
         assert before.state is (HostState.FAILURE if alive else HostState.GONE)
         assert before.member is not None
         assert before.member.pmds == said.pmds

@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from ovs_keepalive.core import fleet_view
-from ovs_keepalive.core.fleet import HostState, Known
+from ovs_keepalive.core.fleet import Asked, Cell, HostState, Known, Member, Sighting
 from ovs_keepalive.core.fleet_view import Fleet, Request, RequestState, Sight, Store
+from ovs_keepalive.core.model import Moment
 from tests.fleets import CLAIM, KNOWN, T, help_of, member
 
 KEY = ("c1", "node-07")
@@ -26,9 +27,19 @@ def fleet(*sights: Sight, requests: tuple[Request, ...] = ()) -> Fleet:
     return Fleet(CONNECTED, sights={one.key: one for one in sights}, requests=requests)
 
 
+def live(said: Member, told_ms: int) -> Sighting:
+    """It has a session."""
+    return Sighting(said.host, said, told_ms, None)
+
+
+def lost(known: Known | None = KNOWN) -> Sighting:
+    """It has none."""
+    return Sighting("node-07", None, 0, known)
+
+
 def test_a_host_that_lives_is_as_it_says() -> None:
-    one = fleet_view.sight(KEY, (member(), T + 5), KNOWN, None, T + 9)
-    assert (one.state, one.since, one.written, one.first) == (HostState.FAILURE, T - 900, T + 5, T - 10_000)
+    one = fleet_view.sight("c1", live(member(), T + 5), None, T + 9)
+    assert (one.key, one.state, one.since, one.written) == (KEY, HostState.FAILURE, T - 900, T + 5)
     assert one.why == "pmd-c02/id:9 is DEAD: traced"
     assert one.member is not None
     assert (fleet_view.failed_pmds(one.member), fleet_view.busiest(one.member)) == (1, 41)
@@ -37,28 +48,43 @@ def test_a_host_that_lives_is_as_it_says() -> None:
 
 def test_a_host_without_a_session_is_gone_since_that_was_noticed_and_keeps_its_last_word() -> None:
     newest = member(seq=8, t=T + 5, state=HostState.WELL, why="")
-    before = fleet_view.sight(KEY, (newest, T), KNOWN, None, T)
-    gone = fleet_view.sight(KEY, None, KNOWN, before, T + 100)
-    assert (gone.state, gone.since, gone.written) == (HostState.GONE, T + 100, T)
+    before = fleet_view.sight("c1", live(newest, T), None, T)
+    gone = fleet_view.sight("c1", lost(), before, T + 100)
+    assert (gone.state, gone.since, gone.written, gone.first) == (HostState.GONE, T + 100, T, T - 10_000)
     assert gone.member == newest, "what it said last is newer than what is kept of its last change"
     assert gone.why == "no session; its last word was WELL"
-    assert fleet_view.sight(KEY, None, KNOWN, gone, T + 999) == gone, "it stays so"
-    assert fleet_view.sight(KEY, (newest, T + 2000), KNOWN, gone, T + 2000).state is WELL
+    assert fleet_view.sight("c1", lost(), gone, T + 999)[:-1] == gone[:-1], "it stays so"
+    assert fleet_view.sight("c1", live(newest, T + 2000), gone, T + 2000).state is WELL
     unseen = Known(T, T, member(seq=9, t=T + 7))
-    assert fleet_view.sight(KEY, None, unseen, before, T + 100).member == unseen.last, "a change between two looks"
+    assert fleet_view.sight("c1", lost(unseen), before, T + 100).member == unseen.last, "a change between two looks"
 
 
 def test_a_host_that_was_gone_before_anybody_looked_is_gone_since_nobody_knows_when() -> None:
-    gone = fleet_view.sight(KEY, None, Known(T - 10_000, T, member()), None, T + 100)
+    gone = fleet_view.sight("c1", lost(), None, T + 100)
     assert (gone.state, gone.since, gone.written, gone.member) == (HostState.GONE, 0, T, member())
     assert gone.why == "no session; its last word was FAILURE: pmd-c02/id:9 is DEAD: traced"
+    assert fleet_view.sight("c1", lost(None), None, T).why == "no session; its last word was never heard"
 
 
 def test_a_host_whose_word_cannot_be_read_is_unknown_and_says_why() -> None:
-    flawed = fleet_view.unreadable(KEY, T, "node-07: it names itself 'node-08'", None, T + 1)
-    assert (flawed.state, flawed.since, flawed.member) == (HostState.UNKNOWN, T + 1, None)
-    assert flawed.why == "cannot be read: node-07: it names itself 'node-08'"
-    assert fleet_view.unreadable(KEY, T + 5, "again", flawed, T + 6).since == T + 1
+    flawed = Sighting("node-07", None, T, None, "node-07: it names itself 'node-08'")
+    one = fleet_view.sight("c1", flawed, None, T + 1)
+    assert (one.state, one.since, one.written, one.member) == (HostState.UNKNOWN, T + 1, T, None)
+    assert one.why == "cannot be read: node-07: it names itself 'node-08'"
+    assert fleet_view.sight("c1", flawed._replace(told_ms=T + 5), one, T + 6).since == T + 1
+
+
+def test_the_picture_is_of_all_cells_and_keeps_what_did_not_change() -> None:
+    one, other = live(member("a"), T), live(member("b"), T)
+    asked = Asked(help_of("b"), 3, CLAIM)
+    cells = [Cell("c1", {"a": one, "b": other}, {asked.help.id: asked}), Cell("c2", {"a": one}, {})]
+    first = fleet_view.picture(cells, CONNECTED, Moment(9.0, T), fleet(), T)
+    assert set(first.sights) == {("c1", "a"), ("c1", "b"), ("c2", "a")}
+    assert first.requests == (Request("c1", asked.help, CLAIM),)
+    cells[0] = cells[0]._replace(hosts={"a": one, "b": live(member("b", state=WELL), T + 1)})
+    second = fleet_view.picture(cells, CONNECTED, Moment(10.0, T), first, T)
+    assert second.sights["c1", "a"] is first.sights["c1", "a"]
+    assert [sight.key for sight in fleet_view.change(first, second).hosts] == [("c1", "b")]
 
 
 def test_the_worst_comes_first_and_of_these_the_newest() -> None:
