@@ -9,7 +9,8 @@ from __future__ import annotations
 from ovs_keepalive.core.model import Cause, State, VswitchdState
 from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.core.tally import BOUNDS
-from ovs_keepalive.formats.metrics import BLIND, FAMILIES, PREFIX
+from ovs_keepalive.formats.metric import PREFIX
+from ovs_keepalive.formats.metrics import BLIND, FAMILIES
 
 
 def main() -> None:

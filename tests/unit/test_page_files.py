@@ -10,6 +10,7 @@ from ovs_keepalive.core import strip
 from ovs_keepalive.core.health import Health
 from ovs_keepalive.core.model import BAD, Cause, VswitchdState
 from ovs_keepalive.formats import document
+from ovs_keepalive.formats.answers import kind
 from ovs_keepalive.formats.tables import SENTENCES
 from ovs_keepalive.publishers.board import REFRESH
 from ovs_keepalive.publishers.http import FILES
@@ -33,8 +34,8 @@ def _table(name: str) -> dict[str, str]:
 
 
 def test_each_file_is_served_and_nothing_else() -> None:
-    assert sorted(name for name, _ in FILES.values()) == sorted(TEXTS)
-    kinds = {name.rpartition(".")[2]: kind.partition(";")[0] for name, kind in FILES.values()}
+    assert sorted(FILES.values()) == sorted(TEXTS)
+    kinds = {name.rpartition(".")[2]: kind(name).partition(";")[0] for name in FILES.values()}
     assert kinds == {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
