@@ -9,7 +9,7 @@ const GONE = "It has no session: nobody has heard of it since. What follows is w
 
 /** told: its document; null: nobody knows it; undefined: it is being asked for. */
 export function drawHost(asked, told) {
-  fill($("single"), [asked, told], () => {
+  fill($("single"), [asked, told === undefined ? "asking" : told], () => {
     const title = make("h2", "", asked.host);
     if (told === undefined) return [title, make("p", "", "Asking.")];
     if (told === null) return [title, make("p", "card UNKNOWN", `No host of that name is known in the cell ${asked.cell || "-"}.`)];

@@ -59,8 +59,11 @@ function takeCell(cell, columns, at) {
   }
 }
 
-/** A column is a list; or, where most are alike, that one and the others by their places. */
-const column = (told) => (Array.isArray(told) ? (place) => told[place] : (place) => told.but[place] ?? told.most);
+/** A column is a list; or, where most are alike, that one and the others by their places; or of few words which. */
+function column(told) {
+  if (Array.isArray(told)) return (place) => told[place];
+  return told.of ? (place) => told.of[told.at[place]] : (place) => told.but[place] ?? told.most;
+}
 
 const ago = (seconds, at) => (seconds < 0 ? null : at - seconds * 1000);
 const known = (number) => (number < 0 ? null : number);
