@@ -152,7 +152,8 @@ def picture(cells: Iterable[Cell], store: Store, read: Moment, before: Fleet, no
         for host, found in cell.hosts.items():
             sights[cell.name, host] = sight(cell.name, found, before.sights.get((cell.name, host)), now_ms)
         requests += (Request(cell.name, asked.help, asked.claim) for _, asked in sorted(cell.requests.items()))
-    return Fleet(store, read, sights, tuple(requests))
+    same = len(sights) == len(before.sights) and all(before.sights.get(key) is one for key, one in sights.items())
+    return Fleet(store, read, before.sights if same else sights, tuple(requests))
 
 
 def counts(sights: Iterable[Sight]) -> dict[HostState, int]:
@@ -202,6 +203,8 @@ def change(before: Fleet, after: Fleet) -> Change:
 
 
 def _changed(before: Fleet, after: Fleet) -> Iterator[tuple[Sight | None, Sight]]:
+    if before.sights is after.sights:
+        return
     for key, now in after.sights.items():
         was = before.sights.get(key)
         if was is not now and was != now:

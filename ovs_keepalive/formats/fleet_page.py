@@ -16,6 +16,7 @@ from ovs_keepalive.core import fleet_view
 from ovs_keepalive.core.fleet import HostState
 from ovs_keepalive.core.fleet_view import Change, Event, Fleet, Key, Request, Sight
 from ovs_keepalive.core.model import NEVER, Moment
+from ovs_keepalive.core.tunnels import Host, matrix
 from ovs_keepalive.formats.plain import json_bytes, short
 
 VERSION = 1  # of the documents; they grow by new keys, a changed meaning raises it
@@ -29,6 +30,7 @@ LETTERS = {
     HostState.GONE: "G",
 }
 NONE = -1  # a number that nobody knows
+LINKS = 4096  # of the tunnels' document: the worst
 WHY = 120  # characters of a reason in the table; a host's own document has all of it
 
 
@@ -104,6 +106,33 @@ def host(fleet: Fleet, key: Key, now: Moment) -> bytes:
     )
 
 
+def tunnels(fleet: Fleet, cell: str) -> bytes:
+    """The tunnels between the hosts of a cell, the worst first; nothing if there is no such cell."""
+    sights = {key[1]: one for key, one in sorted(fleet.sights.items()) if key[0] == cell}
+    if not sights:
+        return b""
+    found = matrix({name: _host(one) for name, one in sights.items()})
+    places = {name: place for place, name in enumerate(sights)}
+    return json_bytes(
+        {
+            "version": VERSION,
+            "cell": cell,
+            "hosts": list(places),
+            "counts": Counter(link.reach for link in found.links),
+            "links": [[places[link.a], places[link.b], *link[2:]] for link in found.links[:LINKS]],
+            "more": max(0, len(found.links) - LINKS),
+            "strangers": found.strangers,
+        }
+    )
+
+
+def _host(one: Sight) -> Host:
+    said = one.member
+    if said is None:
+        return Host(False, "", ())
+    return Host(one.state is not HostState.GONE, said.address, said.tunnels)
+
+
 def _head(fleet: Fleet, told: Told) -> dict[str, Any]:
     """age_ms: since all of it was read; null before the first time."""
     age = None if fleet.read == NEVER else max(0, round((told.now.mono - fleet.read.mono) * 1000))
@@ -150,11 +179,15 @@ def _columns(sights: Sequence[Sight], now_ms: int) -> dict[str, Any]:
 
 
 def _column(values: Sequence[Any]) -> list[Any] | dict[str, Any]:
-    """The values; or, where most are alike, that one and the others by their places."""
-    most, count = Counter(values).most_common(1)[0]
-    if len(values) - count > len(values) // 8:  # with its place a value is about eight times as long
-        return list(values)
-    return {"most": most, "but": {str(place): value for place, value in enumerate(values) if value != most}}
+    """The values. Where most are alike, that one and the others by their places; of few words which one it is."""
+    counted = Counter(values)
+    most, count = counted.most_common(1)[0]
+    if len(values) - count <= len(values) // 8:  # with its place a value is about eight times as long
+        return {"most": most, "but": {str(place): value for place, value in enumerate(values) if value != most}}
+    if isinstance(most, str) and len(counted) <= len(values) // 8:
+        places = {value: place for place, value in enumerate(counted)}
+        return {"of": list(places), "at": [places[value] for value in values]}
+    return list(values)
 
 
 def _row(one: Sight, now_ms: int) -> list[Any]:

@@ -28,13 +28,17 @@ VIEWERS = 64  # that may follow the events
 COMPRESSED = 4096  # bytes from which an answer is
 LONGEST = 16  # digits of a number
 STALE = 30.0  # seconds; data older than that are no news (`/healthz`)
+PARTS = ("fleet.css", "fleet.js", "host.js", "hosts.js", "model.js", "shown.js", "tunnels.js")
 FILES = {  # of share: the page's own, and what it has in common with the node's
-    **{f"/{name}": f"fleet/{name}" for name in ("fleet.css", "fleet.js", "hosts.js", "host.js", "shown.js")},
+    **{f"/{name}": f"fleet/{name}" for name in PARTS},
     **{f"/{name}": f"web/{name}" for name in ("page.css", "text.js")},
     **{f"/{name}.svg": f"web/{name}.svg" for name in ("icon", "icon-failure", "icon-warning", "icon-well")},
     "/": "fleet/index.html",
 }
-THERE_IS = "there is /, /metrics, /healthz, /api/fleet.json, /api/host.json?cell=C&host=H, /api/events\n"
+THERE_IS = (
+    "there is /, /metrics, /healthz, /api/fleet.json, /api/host.json?cell=C&host=H, /api/tunnels.json?cell=C, "
+    "/api/events\n"
+)
 OTHER_METHOD = "this listener answers GET and HEAD\n"
 
 
@@ -53,6 +57,10 @@ def application(board: Board, version: str, *, loopback_only: bool) -> Starlette
         asked = request.query_params
         body = board.host((asked.get("cell", ""), asked.get("host", "")))
         return Response(body, media_type=JSON) if body else _line(HTTPStatus.NOT_FOUND, "no such host is known\n")
+
+    async def tunnels(request: Request) -> Response:
+        body = await board.tunnels(request.query_params.get("cell", ""))
+        return Response(body, media_type=JSON) if body else _line(HTTPStatus.NOT_FOUND, "no such cell is known\n")
 
     async def metrics(request: Request) -> Response:
         openmetrics = metric.wants_openmetrics(request.headers.get("Accept", ""))
@@ -73,6 +81,7 @@ def application(board: Board, version: str, *, loopback_only: bool) -> Starlette
             *(Route(path, file) for path in FILES),
             Route("/api/fleet.json", fleet),
             Route("/api/host.json", host),
+            Route("/api/tunnels.json", tunnels),
             Route("/api/events", events),
             Route("/metrics", metrics),
             Route("/healthz", healthz),
@@ -111,10 +120,13 @@ def _health(board: Board) -> Response:
 
 
 def _place(request: Request) -> tuple[str, int]:
-    """Of which process and after which number: as the browser says when it comes back, or as the page asks."""
+    """Of which process and after which number: as the browser says when it comes back, or as the page asks.
+
+    -1: it says nothing that is any.
+    """
     asked = request.headers.get("Last-Event-ID") or request.query_params.get("after", "")
     boot, _, number = asked.rpartition("-")
-    return boot, int(number) if number.isascii() and number.isdigit() and len(number) < LONGEST else 0
+    return boot, int(number) if number.isascii() and number.isdigit() and len(number) < LONGEST else -1
 
 
 async def _stream(board: Board, boot: str, seq: int) -> AsyncIterator[bytes]:

@@ -52,6 +52,7 @@ class Board:
         self._flushed = float("-inf")  # monotonic, of the loop
         self._news = asyncio.Event()  # replaced by each delta, which sets it
         self._snapshot = (float("-inf"), b"")
+        self._tunnels: dict[str, tuple[float, bytes]] = {}  # by cell, as the snapshot
 
     def put(self, fleet: Fleet) -> None:
         """A newer picture."""
@@ -97,7 +98,7 @@ class Board:
 
     async def after(self, boot: str, seq: int) -> list[Delta] | None:
         """The deltas that come after that number, now or within REFRESH; None: they are not there (any more)."""
-        if boot != self.boot or seq > self._seq:
+        if boot != self.boot or not 0 <= seq <= self._seq:
             return None
         if seq == self._seq and not self.over:
             try:
@@ -133,6 +134,16 @@ class Board:
     def host(self, key: Key) -> bytes:
         """All of one host."""
         return fleet_page.host(self.fleet, key, self.clock())
+
+    async def tunnels(self, cell: str) -> bytes:
+        """Those of a cell, made in another thread; one serves all who ask within REFRESH."""
+        now = asyncio.get_running_loop().time()
+        at, body = self._tunnels.get(cell, (float("-inf"), b""))
+        if now - at > REFRESH and any(key[0] == cell for key in self.fleet.sights):
+            body = await asyncio.to_thread(fleet_page.tunnels, self.fleet, cell)
+            self._tunnels = {name: made for name, made in self._tunnels.items() if now - made[0] <= REFRESH}
+            self._tunnels[cell] = (now, body)
+        return body
 
     def metrics(self, version: str, *, openmetrics: bool) -> str:
         """The exposition."""
