@@ -27,7 +27,7 @@ def add(verbs: Any, common: argparse.ArgumentParser, run: argparse.ArgumentParse
         help="one of these; --help behind it tells its options",
     )
     store = type(fleet)(add_help=False)
-    store.add_argument("--zookeeper", metavar="SERVERS", help="HOST:PORT,HOST:PORT,… (fleet.zookeeper)")
+    store.add_argument("--zookeeper", metavar="SERVERS", help="HOST:PORT,HOST:PORT,... (fleet.zookeeper)")
     cell = type(fleet)(add_help=False)
     cell.add_argument("--cell", metavar="C", help="the cell (fleet.cell)")
 
