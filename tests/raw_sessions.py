@@ -2,8 +2,8 @@
 """Many hosts in one process: a TCP session with ZooKeeper for each, spoken by hand, since a kazoo client has 3 threads.
 
 `python -m tests.raw_sessions SERVERS HOSTS TIMEOUT CHANGES_A_SECOND SECONDS` joins that many hosts to the cell, and
-says so. It refreshes their numbers every 30 s, changes states at random and prints each change with the time it was made:
-`changed HOST SEQ EPOCH_SECONDS`. Ends at the end of its input.
+says so. It refreshes their numbers every 30 s, changes states at random and prints each change with its time:
+`changed HOST SEQ EPOCH_SECONDS`. It ends with its input.
 """
 
 from __future__ import annotations
