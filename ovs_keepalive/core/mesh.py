@@ -204,8 +204,7 @@ def _version(text: str) -> int:
 
 
 def _usable(text: str) -> bool:
-    try:
-        one = ipaddress.ip_address(text)
-    except ValueError:
+    if not address(text):
         return False
+    one = ipaddress.ip_address(text)
     return not (one.is_multicast or one.is_unspecified or one.is_loopback)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from ovs_keepalive.core.fleet import Tunnel
+from ovs_keepalive.core.fleet import Known, Member, Tunnel
 from ovs_keepalive.core.interfaces import TUNNELS, Interface
 
 MOST = 256  # tunnels that a node tells of: of more it keeps those that are not well, since a znode holds 64 KiB
@@ -150,14 +150,20 @@ def _tunnel(one: Interface, wall_ms: int) -> Tunnel:
 
 
 def address(text: str) -> str:
-    """An address in its one canonical form; "" for anything else."""
+    """An address in its one canonical form; "" for anything else, and for one that only this host understands."""
     try:
-        return str(ipaddress.ip_address(text))
+        return "" if "%" in text else str(ipaddress.ip_address(text))
     except ValueError:
         return ""
 
 
 # --- the fleet's -------------------------------------------------------------------------------------------------
+
+
+def of_fleet(live: Mapping[str, Member], known: Mapping[str, Known]) -> Matrix:
+    """The matrix of the members that have a session, and of those that are known from before."""
+    gone = {host: Host(False, one.last.address, one.last.tunnels) for host, one in known.items() if host not in live}
+    return matrix({**gone, **{host: Host(True, one.address, one.tunnels) for host, one in live.items()}})
 
 
 def matrix(hosts: Mapping[str, Host]) -> Matrix:
