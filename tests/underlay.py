@@ -19,7 +19,7 @@ from ovs_keepalive.core.tunnels import Link, Matrix, of_fleet
 from ovs_keepalive.fabric import Fabric
 from ovs_keepalive.sandbox import SandboxError, wait
 from tests.conftest import cannot
-from tests.switch import TestedSandbox
+from tests.switch import RAN, TestedSandbox
 
 CELL = "rack1"
 
@@ -57,6 +57,7 @@ class Host(TestedSandbox):
         options = ["--enable-dummy", "--disable-system", "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]
         self.children.start("ovs-vswitchd", [*inside, *options], self.env)
         self.children.until("ovs-vswitchd", lambda: self.appctl("version"), "ovs-vswitchd answers")
+        RAN.add(f"{self.appctl('version').splitlines()[0]}, in namespaces")
 
     def wait_for_pmds(self) -> None:
         """Wait until it has configured everything; then give it its address."""
@@ -76,6 +77,7 @@ class Host(TestedSandbox):
         options = [f"options:pstream=punix:{self.dir}/{name}.stream", f"options:tx_pcap={self.dir}/{name}.pcap"]
         marks = [f"external_ids:ovs-keepalive-service={service}"] if service else []
         self.vsctl("add-port", "ovska-mesh", name, "--", "set", "interface", name, "type=dummy", *options, *marks)
+        self.appctl("netdev-dummy/set-admin-state", name, "up")  # else its link is down, and nobody is served there
 
 
 class Underlay:
@@ -88,7 +90,7 @@ class Underlay:
         self._name = f"oka{os.getpid()}"
         self.hosts: dict[str, Host] = {}
         self._made(self._name)
-        ip("-n", self._name, "link", "add", "switch", "type", "bridge")
+        ip("-n", self._name, "link", "add", "switch", "type", "bridge", "forward_delay", "0")
         ip("-n", self._name, "link", "set", "switch", "up")
 
     def host(self, name: str) -> Host:

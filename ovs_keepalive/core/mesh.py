@@ -143,9 +143,10 @@ def _refusal(asked: Asked, cell: Cell, rows: Rows, bridge: BridgeRow | None) -> 
     if asked.host not in cell.known:
         return f"the cell {asked.cell} does not list this host, {asked.host}: its list is not believed, nothing is done"
     if bridge is not None and bridge.external_ids.get(MARK) != asked.cell:
-        return f"bridge {asked.bridge} is not this cell's mesh: set fleet.mesh-bridge to a name that is free"
+        cure = "rename or remove it, or set fleet.mesh: false"
+        return f"bridge {asked.bridge} is not the mesh of the cell {asked.cell}: {cure}"
     if bridge is None and any(one.name == asked.bridge for one in rows.interfaces):
-        return f"a port is called {asked.bridge}: set fleet.mesh-bridge to a name that is free"
+        return f"a port is called {asked.bridge}, as the mesh's bridge would be: rename it, or set fleet.mesh: false"
     return ""
 
 

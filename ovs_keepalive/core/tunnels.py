@@ -169,23 +169,20 @@ def of_fleet(live: Mapping[str, Member], known: Mapping[str, Known]) -> Matrix:
 def matrix(hosts: Mapping[str, Host]) -> Matrix:
     """What all hosts say of each other, by name."""
     owner = _owners(hosts)
-    ends: dict[tuple[str, str, str], dict[str, list[Tunnel]]] = defaultdict(lambda: defaultdict(list))
-    strangers: dict[str, int] = defaultdict(int)
+    told: dict[tuple[str, str, str], _Told] = {}
+    strangers: dict[str, int] = {}
     for host, member in hosts.items():
         for tunnel in member.tunnels if member.seen else ():
-            other = owner.get(tunnel.remote, "")
-            if other and other != host:
-                a, b = sorted((host, other))
-                ends[a, b, tunnel.kind][host].append(tunnel)
-            elif tunnel.remote != FLOW:
-                strangers[host] += 1
-    links = [
-        _link((a, b, kind), (hosts[a].seen, hosts[b].seen), (told.get(a, []), told.get(b, [])))
-        for (a, b, kind), told in ends.items()
-    ]
-    worst = (Reach.DOWN, Reach.UNKNOWN, Reach.UP)
-    links.sort(key=lambda link: (worst.index(link.reach), link.a, link.b, link.kind))
-    return Matrix(tuple(links), dict(strangers))
+            other = owner.get(tunnel.remote, host)
+            if other != host:
+                second = host > other
+                pair = (other, host, tunnel.kind) if second else (host, other, tunnel.kind)
+                told[pair] = _more(told.get(pair, _NOTHING), tunnel, second=second)
+            elif tunnel.remote != FLOW and owner.get(tunnel.remote) is None:
+                strangers[host] = strangers.get(host, 0) + 1
+    links = [_link(pair, hosts, one) for pair, one in told.items()]
+    links.sort(key=lambda link: (_WORST[link.reach], link[:3]))
+    return Matrix(tuple(links), strangers)
 
 
 def _owners(hosts: Mapping[str, Host]) -> dict[str, str]:
@@ -198,16 +195,31 @@ def _owners(hosts: Mapping[str, Host]) -> dict[str, str]:
     return {one: min(claimed) for one, claimed in claims.items() if len(claimed) == 1}
 
 
-def _link(name: tuple[str, str, str], seen: tuple[bool, bool], tunnels: tuple[list[Tunnel], list[Tunnel]]) -> Link:
-    first, second = (_end(*end) for end in zip(seen, tunnels, strict=True))
-    found = TABLE.get((first, second)) or TABLE[second, first]
-    since = [one.since_ms for told in tunnels for one in told if says(one) is not End.SILENT]
-    return Link(*name, *found, first, second, max(since, default=0))
+class _Told(NamedTuple):
+    """What the two ends said of a link so far."""
+
+    a: End | None
+    b: End | None
+    since_ms: int
 
 
-def _end(seen: bool, tunnels: list[Tunnel]) -> End:
-    """Of several tunnels to the same host (keys, ports) the worst counts: somebody's packets take it."""
-    if not seen:
-        return End.UNSEEN
-    told = {says(tunnel) for tunnel in tunnels}
-    return next((end for end in (End.DOWN, End.UP, End.SILENT) if end in told), End.ABSENT)
+_NOTHING = _Told(None, None, 0)
+_WORST = {Reach.DOWN: 0, Reach.UNKNOWN: 1, Reach.UP: 2}
+# Of several tunnels to the same host (keys, ports) the worst counts: somebody's packets take it.
+_LOUDEST = {None: 0, End.SILENT: 1, End.UP: 2, End.DOWN: 3}
+
+
+def _more(told: _Told, tunnel: Tunnel, *, second: bool) -> _Told:
+    """With one more tunnel. second: it is b's."""
+    end = says(tunnel)
+    since = max(told.since_ms, tunnel.since_ms) if end is not End.SILENT else told.since_ms
+    if _LOUDEST[end] <= _LOUDEST[told.b if second else told.a]:
+        end = (told.b if second else told.a) or end
+    return _Told(told.a, end, since) if second else _Told(end, told.b, since)
+
+
+def _link(pair: tuple[str, str, str], hosts: Mapping[str, Host], told: _Told) -> Link:
+    first = told.a or (End.ABSENT if hosts[pair[0]].seen else End.UNSEEN)
+    second = told.b or (End.ABSENT if hosts[pair[1]].seen else End.UNSEEN)
+    reach, view = TABLE.get((first, second)) or TABLE[second, first]
+    return Link(*pair, reach, view, first, second, told.since_ms)

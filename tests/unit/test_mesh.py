@@ -73,7 +73,7 @@ def test_a_bridge_that_is_not_ours_is_not_touched(marks: dict[str, str]) -> None
     rows = Rows((*STANDING.bridges, BridgeRow(BRIDGE, "netdev", marks)), STANDING.interfaces)
     made = plan(ASKED, cell("a", "b"), rows)
     assert not made.acts
-    assert "set fleet.mesh-bridge to a name that is free" in made.told[0]
+    assert made.told[0].startswith(f"bridge {BRIDGE} is not the mesh of the cell rack1: rename or remove it")
 
 
 def test_a_port_whose_rows_do_not_both_bear_the_mark_is_not_ours() -> None:
