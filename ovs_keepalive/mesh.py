@@ -30,7 +30,8 @@ from ovs_keepalive.sensors.openflow import NoFlows, Ofctl
 log = ovs.vlog.Vlog("mesh")
 
 PAUSE = 1.0  # seconds between two transactions: whoever comes meanwhile goes into the next one
-LONGEST_PAUSE = 60.0  # after failures, each of which doubles it
+LONGEST_PAUSE = 60.0  # after failures, each of which doubles it …
+DOUBLED = 6  # … so many times
 PATIENCE = 10.0  # seconds for ovsdb-server, of whoever waits for it
 POLL = 100  # ms between two looks at what nobody announces
 
@@ -83,7 +84,7 @@ class Mesh:
             log.info(one_line(f"{self._asked.bridge}: {self._plan.words()}"))
         else:
             self._failed, self._seen = self._failed + 1, None
-            self._next = now.mono + min(PAUSE * 2**self._failed, LONGEST_PAUSE)
+            self._next = now.mono + min(PAUSE * 2 ** min(self._failed, DOUBLED), LONGEST_PAUSE)
             self._say(f"{self._asked.bridge}: not done ({self._plan.words()}): {change.error()}: trying again", now)
         self._change = None
         return True
