@@ -9,6 +9,7 @@ agent.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import ovs.poller
@@ -48,6 +49,7 @@ class Mesh:
         self._failed = 0  # in a row
         self._next = 0.0  # monotonic; not before then
         self._waits = False  # for that moment
+        self._missed: Mapping[str, float] = {}  # by the store's list: host -> since when, monotonic
         self._seen: tuple[Cell, Rows] | None = None  # of the last plan: the same make the same one
         self._repeats = Repeats()
 
@@ -59,6 +61,8 @@ class Mesh:
         if cell is None or not self._rows.listens or self._waits:
             return
         rows = self._rows.rows()
+        self._missed = mesh.missed(self._asked, cell, rows, self._missed, now.mono)
+        cell = mesh.with_missed(cell, self._missed, now.mono)
         if self._seen is not None and self._seen[1] is rows and self._seen[0] == cell:
             return
         plan, before = mesh.plan(self._asked, cell, rows), self.told
@@ -72,8 +76,11 @@ class Mesh:
 
     @property
     def due(self) -> float:
-        """Monotonic seconds; when a change that had to wait may be made. Never, if there is none."""
-        return self._next if self._waits else math.inf
+        """Monotonic seconds; when a change that has to wait may be made. Never, if there is none."""
+        if self._waits or self._change is not None or self._seen is None:
+            return self._next if self._waits else math.inf
+        kept = self._seen[0].known
+        return min((since + mesh.GRACE for host, since in self._missed.items() if host in kept), default=math.inf)
 
     def _settled(self, change: Change, now: Moment) -> bool:
         outcome = change.outcome()

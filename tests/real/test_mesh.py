@@ -66,7 +66,10 @@ def rows(host: Host, table: str, *columns: str, **where: str) -> list[dict[str, 
     return list(result["rows"])
 
 
-def test_a_cut_is_in_both_views_and_a_third_host_is_meshed(net: Underlay, agents: Agents) -> None:
+def test_a_cut_is_in_both_views_and_a_third_host_is_meshed(
+    net: Underlay, agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ovs_keepalive.core.mesh.GRACE", 1.0)
     a, b = net.host("a"), net.host("b")
     for host in (a, b):
         agents.join(host)

@@ -13,7 +13,7 @@ import pytest
 
 from ovs_keepalive.core.fleet import Headroom
 from ovs_keepalive.core.interfaces import Interface, Rows
-from ovs_keepalive.core.mesh import BRIDGE, MARK, host_of, ours, plan
+from ovs_keepalive.core.mesh import BRIDGE, GRACE, MARK, host_of, ours, plan
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.services import CLIENT, Offer
 from ovs_keepalive.formats.mesh import Operation
@@ -119,6 +119,21 @@ def test_nothing_is_changed_while_store_or_database_cannot_be_asked(database: Da
     database.listens = True
     mesh.run(cell("a", "b"), at(2))
     assert len(database.sent) == 1
+
+
+def test_a_host_that_the_list_lacks_keeps_its_port_for_a_minute(database: Database, mesh: Mesh) -> None:
+    database.shown = done(plan(ASKED, cell("a", "b", "c"), STANDING), STANDING)
+    mesh.run(cell("a", "b"), at(100))  # c is forgotten, or the store was emptied
+    assert (database.sent, mesh.due) == ([], 100 + GRACE)
+    mesh.run(cell("a"), at(110))
+    mesh.run(cell("a", known="b"), at(120))  # b is back
+    mesh.run(None, at(130))
+    mesh.run(cell("b"), at(140))  # no list that could be believed
+    mesh.run(cell("a", known="b"), at(150))
+    assert (database.sent, mesh.due) == ([], 150 + GRACE)
+    mesh.run(cell("a", known="b"), at(150 + GRACE))
+    assert [one.comment for one in database.sent] == ["mesh removes c"]
+    assert mesh.due == math.inf
 
 
 def test_what_is_not_done_is_told(mesh: Mesh) -> None:
