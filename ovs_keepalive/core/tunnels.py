@@ -2,9 +2,10 @@
 """Tunnels: what a node says of its own, and the matrix of the fleet: which hosts cannot reach each other by them.
 
 Laws. 1. Only BFD and CFM tell whether packets pass; without either an end is SILENT, and nothing is guessed from it.
-2. A session that somebody took down (`admin_down`) proves nothing of the path. 3. A pair is judged by both ends; what
-a host said that has no session any more counts for nothing: it is UNSEEN. 4. One end that says DOWN is enough: a pair
-needs both ways. 5. An address that two hosts claim is neither's.
+2. A session that somebody took down (`admin_down`) proves nothing of the path, and neither does what a vswitchd wrote
+that runs no more: OVSDB keeps it. 3. A pair is judged by both ends; what a host said that has no session with the store
+any more counts for nothing: it is UNSEEN. 4. One end that says DOWN is enough: a pair needs both ways. 5. An address
+that two hosts claim is neither's.
 """
 
 from __future__ import annotations
@@ -102,14 +103,19 @@ class Matrix(NamedTuple):
 # --- a node's own ------------------------------------------------------------------------------------------------
 
 
-def own(interfaces: Iterable[Interface], before: Iterable[Tunnel], wall_ms: int) -> tuple[Tunnel, ...]:
-    """The tunnels among them, by name. before: as they were told last, for when each began to say what it says."""
+def own(
+    interfaces: Iterable[Interface], before: Iterable[Tunnel], wall_ms: int, *, vouched: bool = True
+) -> tuple[Tunnel, ...]:
+    """The tunnels among them, by name. before: as they were told last, for when each began to say what it says.
+
+    vouched: vswitchd runs, and answers: what it wrote holds.
+    """
     told = {one.name: one for one in before}
     found = []
     for one in interfaces:
         if one.type not in TUNNELS or not one.bridge:
             continue
-        now = _tunnel(one, wall_ms)
+        now = _tunnel(one if vouched else one._replace(bfd_status={}, cfm_fault=None, error="", ofport=None), wall_ms)
         was = told.get(one.name)
         same = was is not None and (was.kind, was.remote, says(was)) == (now.kind, now.remote, says(now))
         found.append(now._replace(since_ms=was.since_ms) if was is not None and same else now)

@@ -89,6 +89,12 @@ def test_since_is_when_it_began_to_say_what_it_says() -> None:
     assert [one[0].since_ms for one in (first, still, cut, init, moved)] == [10, 10, 30, 30, 50]
 
 
+def test_what_a_vswitchd_wrote_that_runs_no_more_says_nothing() -> None:
+    rows = [row(), row("gv", bfd={}, cfm_fault=False), row("no", error="File exists", ofport=-1)]
+    told = own(rows, own(rows, (), 10), 20, vouched=False)
+    assert [(says(one), one.since_ms) for one in told] == [(End.SILENT, 20)] * 3
+
+
 def test_of_too_many_those_that_are_not_well_are_told() -> None:
     rows = [row(f"v{number:03}", bfd_status={"state": "down" if number == 7 else "up"}) for number in range(10)]
     rows[8] = row("v008", bfd={}, bfd_status={})
