@@ -37,6 +37,9 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     ca_cert: Annotated[
         str, key("For TLS: file with the CA certificates that the servers' may be of. Empty: no TLS.", **_PATH)
     ] = ""
+    check_name: Annotated[
+        bool, key("For TLS: whether a server's certificate has to bear the name or address that was connected to.")
+    ] = True
     insecure: Annotated[
         bool, key("Whether a connection without TLS may leave this host. One to the loopback always may.")
     ] = False
@@ -46,6 +49,15 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
             "File with USER:PASSWORD for ZooKeeper's digest scheme, readable for its owner alone. Empty: none; "
             "certificates are the better way.",
             **_PATH,
+        ),
+    ] = ""
+    admin: Annotated[
+        str,
+        key(
+            "Who else may change and delete every node of the fleet, as ZooKeeper names clients: x509:CN=fleet-admin. "
+            "Empty: ZooKeeper's superuser alone.",
+            kind='SCHEME:ID, or ""',
+            pattern=r"^([a-z0-9]{1,32}:[^\x00-\x1f\x7f]{1,255})?$",
         ),
     ] = ""
     cell: Annotated[

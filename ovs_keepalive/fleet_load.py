@@ -34,7 +34,7 @@ OLD = 3 * BUSY_EVERY  # seconds after which shares are not known any more
 DROPS = ("rx_dropped", "rx_missed_errors")  # of Interface.statistics
 MASK = "pmd-cpu-mask"
 KEPT = "ovs-keepalive-pmd-cpu-mask"  # in Open_vSwitch.external_ids: the mask as it was before the first core was added
-_TABLES = {
+_TABLES: dict[str, dict[str, Any]] = {
     TABLE: {"other_config": MAP, "external_ids": MAP},
     "Interface": {
         "name": {"type": "string"},

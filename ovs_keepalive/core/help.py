@@ -38,6 +38,7 @@ PROMISE = 600.0  # seconds for which a core that was offered counts as given awa
 GIVEN_BACK = 60.0  # seconds in which a request that was given back is left to others
 TURN, DITHER = 1.0, 0.5  # seconds that who has least room waits, and a part of chance on top
 ACT_PAUSE = 600.0  # seconds between two local acts
+ACT_HELPS = 180.0  # seconds in which one may help, before others are asked
 STALLED = (State.MISSING, State.DEAD, State.GONE)
 
 
