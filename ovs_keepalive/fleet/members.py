@@ -28,8 +28,7 @@ class Membership:
         self._store = store
         self._tree = tree
         self._session = 0  # whose `live` we made
-        self._version: int | None = None  # of `live`, as our last write left it; None: to be read
-        self._last: Member | None = None
+        self._last: Member | None = None  # that stands there for certain
         self._first_ms = 0
 
     def tell(self, member: Member) -> None:
@@ -37,8 +36,9 @@ class Membership:
 
         What was not answered may have been done: the next telling reads what stands there before it writes.
         """
-        same_state = self._last is not None and _gist(self._last) == _gist(member)
-        if same_state and self._version is not None and self._session == self._store.id and self._renew(member):
+        last, self._last = self._last, None
+        if last is not None and _gist(last) == _gist(member) and self._renew(member):
+            self._last = member
             return
         for _ in range(TRIES):
             try:
@@ -47,34 +47,34 @@ class Membership:
                 if refused.why not in (Why.ABSENT, Why.EXISTS, Why.VERSION):
                     raise
             else:
+                self._last = member
                 return
         raise Unreachable(f"{self._tree.live(self.host)}: changed by others in between, {TRIES} times")
 
     def leave(self) -> None:
         """Take `live` and `alert` away, if they are ours: an orderly end. Raises Refused, Unreachable."""
         paths = [self._tree.live(self.host), self._tree.alert(self.host)]
-        self._version = None
+        self._last = None
         mine = [path for path, node in self._read(paths).items() if node.owner == self._store.id]
         if mine:
             self._store.write(*(Delete(path) for path in mine))
 
     def _renew(self, member: Member) -> bool:
-        """Numbers only, where nobody else has written since; whether that was so."""
-        version, self._version = self._version, None
-        if version is None:
+        """Numbers only, where `live` is ours; whether it is."""
+        path = self._tree.live(self.host)
+        live = self._read([path]).get(path)
+        if live is None or live.owner != self._store.id:
             return False
         try:
-            self._store.write(Put(self._tree.live(self.host), fleet.member_bytes(member), version))
+            self._store.write(Put(path, fleet.member_bytes(member), live.version))
         except Refused as refused:
             if refused.why not in (Why.ABSENT, Why.VERSION):
                 raise
             return False
-        self._version, self._last = version + 1, member
         return True
 
     def _write_all(self, member: Member) -> None:
         tree, id = self._tree, self._store.id
-        self._version = None
         live, known, alert = tree.live(self.host), tree.known(self.host), tree.alert(self.host)
         there = self._read([live, known, alert, tree.host(self.host)])
         if tree.host(self.host) not in there:
@@ -88,11 +88,9 @@ class Membership:
         if member.state not in QUIET:
             parts += _ephemeral(alert, there.get(alert), member.state.encode(), id, tree)
         elif alert in there:
-            parts += [Delete(alert)]
+            parts += [Delete(alert, there[alert].version)]
         self._store.write(*parts)
-        mine = there[live] if live in there and there[live].owner == id else None
-        self._version = mine.version + 1 if mine is not None else 0
-        self._session, self._last, self._first_ms = id, member, first_ms
+        self._session, self._first_ms = id, first_ms
 
     def _read(self, paths: list[str]) -> dict[str, Node]:
         found: dict[str, Node] = {}
