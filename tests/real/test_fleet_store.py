@@ -20,7 +20,7 @@ from ovs_keepalive.core.fleet import Held, HostState
 from ovs_keepalive.fleet import session
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.members import Membership, Rivalled
-from ovs_keepalive.fleet.store import Create, Link, Node, Put, Unreachable, Unsure, Why
+from ovs_keepalive.fleet.store import Link, Node, Put, Unreachable, Unsure, Why
 from ovs_keepalive.fleet.watch import CellWatch, read_cell
 from ovs_keepalive.formats import fleet
 from ovs_keepalive.sandbox import wait
