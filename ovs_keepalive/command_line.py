@@ -87,8 +87,8 @@ def command_line() -> argparse.ArgumentParser:
         "web",
         parents=[common],
         help="the fleet's page, in the foreground",
-        description="Read-only: page, JSON and metrics of all hosts of the fleet, from its store alone (section fleet of "
-        "the configuration). Needs the extras fleet and web.",
+        description="Read-only: page, JSON and metrics of all hosts of the fleet, from its store alone (section fleet "
+        "of the configuration). Needs the extras fleet and web.",
     )
     web.add_argument("--web-listen", default="127.0.0.1:9812", metavar="HOST:PORT", help="where (127.0.0.1:9812)")
     web.add_argument("--cell", action="append", default=[], metavar="C", help="only this cell; may be repeated (all)")
