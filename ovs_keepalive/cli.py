@@ -207,6 +207,29 @@ def _upgrade_watch(options: argparse.Namespace) -> int:
         raise Problem(f"upgrade-watch: {error}", UNHEALTHY) from error
 
 
+def _web(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    try:
+        address = listen.parse(options.web_listen)
+    except listen.BadAddress as error:
+        raise Problem(f"--web-listen {error}", USAGE) from error
+    if address is None:
+        raise Problem("--web-listen off: a page that nobody can reach: give HOST:PORT", USAGE)
+    from ovs_keepalive import fleet_access
+
+    try:
+        from ovs_keepalive import fleet_source, web_app
+    except ImportError as error:
+        raise Problem(f"web: {error.name} is not installed: pip install 'ovs-keepalive[fleet,web]'", USAGE) from error
+    try:
+        source = fleet_source.Following(fleet_access.options(config.fleet), options.cell)
+        return web_app.run(source, address, lambda line: print(f"ovs-keepalive: {line}", file=sys.stderr))
+    except ValueError as error:
+        raise Problem(f"fleet: {error}", USAGE) from error
+    except OSError as error:
+        raise Problem(f"--web-listen {address}: {error.strerror}: choose another address or port", USAGE) from error
+
+
 def _check_config(options: argparse.Namespace) -> int:
     if options.default:
         print(default_file(), end="")
@@ -309,6 +332,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "schema": _schema,
     "collectd": _collectd,
     "upgrade-watch": _upgrade_watch,
+    "web": _web,
     "check-config": _check_config,
     "doctor": _doctor,
     "sandbox": _sandbox,

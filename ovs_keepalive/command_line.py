@@ -84,6 +84,16 @@ def command_line() -> argparse.ArgumentParser:
     sandbox.add_argument("--keep", action="store_true", help="keep the directory with its logs")
     sandbox.add_argument("command", nargs="*", metavar="COMMAND", help="ends the sandbox when it ends")
 
+    web = verbs.add_parser(
+        "web",
+        parents=[common],
+        help="the fleet's page, in the foreground",
+        description="Read-only: page, JSON and metrics of all hosts of the fleet, from its store alone (section fleet "
+        "of the configuration). Needs the extras fleet and web.",
+    )
+    web.add_argument("--web-listen", default="127.0.0.1:9812", metavar="HOST:PORT", help="where (127.0.0.1:9812)")
+    web.add_argument("--cell", action="append", default=[], metavar="C", help="only this cell; may be repeated (all)")
+
     upgrade = verbs.add_parser("upgrade", parents=[common], help="hand the running daemon's work over to a new one")
     upgrade.add_argument("python", nargs="?", metavar="PYTHON", help="its interpreter (the one that runs the daemon)")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of the node's page: what no browser has to be asked for."""
+"""The files of the two pages, the node's and the fleet's: what no browser has to be asked for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from ovs_keepalive.publishers.http import FILES
 
 WEB = resources.files("ovs_keepalive") / "share" / "web"
 TEXTS = {file.name: file.read_text() for file in WEB.iterdir()}
+BOTH = {
+    f"{folder}/{file.name}": file.read_text()
+    for folder in ("web", "fleet")
+    for file in (resources.files("ovs_keepalive") / "share" / folder).iterdir()
+}
 SCRIPTS = "\n".join(text for name, text in TEXTS.items() if name.endswith(".js"))
 
 # What turns text into elements or code; and what the security policy refuses.
@@ -47,19 +52,19 @@ def test_each_file_that_is_named_exists() -> None:
 
 
 def test_no_file_is_longer_than_it_can_be_read_and_each_names_its_license() -> None:
-    assert [name for name, text in TEXTS.items() if text.count("\n") > MAX_LINES] == []
-    assert [name for name, text in TEXTS.items() if "SPDX-License-Identifier: Apache-2.0" not in text[:120]] == []
+    assert [name for name, text in BOTH.items() if text.count("\n") > MAX_LINES] == []
+    assert [name for name, text in BOTH.items() if "SPDX-License-Identifier: Apache-2.0" not in text[:120]] == []
 
 
 def test_nothing_in_them_makes_code_or_elements_of_text() -> None:
-    assert [(name, found[0]) for name, text in TEXTS.items() if (found := SINKS.search(text))] == []
+    assert [(name, found[0]) for name, text in BOTH.items() if (found := SINKS.search(text))] == []
 
 
 def test_nothing_in_them_leads_away_from_the_host() -> None:
     namespace = "http://www.w3.org/2000/svg"
     leading = re.compile(r"(?:https?:|wss?:)?//[a-z0-9]", re.IGNORECASE)
     texts = {
-        name: re.sub(r"^\s*//.*$", "", text.replace(namespace, ""), flags=re.MULTILINE) for name, text in TEXTS.items()
+        name: re.sub(r"^\s*//.*$", "", text.replace(namespace, ""), flags=re.MULTILINE) for name, text in BOTH.items()
     }
     assert [(name, found[0]) for name, text in texts.items() if (found := leading.search(text))] == []
 
