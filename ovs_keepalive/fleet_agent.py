@@ -18,7 +18,7 @@ from pathlib import Path
 import ovs.poller
 import ovs.vlog
 
-from ovs_keepalive import __version__, process, trust
+from ovs_keepalive import __version__, process
 from ovs_keepalive.beat import moment
 from ovs_keepalive.command_line import USAGE, WELL, Problem
 from ovs_keepalive.core import help as rules
@@ -39,6 +39,7 @@ from ovs_keepalive.fleet_config import Fleet
 from ovs_keepalive.fleet_load import Cores
 from ovs_keepalive.fleet_node import OwnNode, Place, policy
 from ovs_keepalive.formats import node_brief
+from ovs_keepalive.publishers import hooks
 
 log = ovs.vlog.Vlog("fleet_agent")
 
@@ -151,7 +152,7 @@ class Agent:
     def _now(self, spare: Headroom, now: Moment) -> Now:
         chance = random.random()  # noqa: S311 - no secret
         hook = self._fleet.hook
-        distrust = trust.objection(hook, os.geteuid()) if self._mode is Mode.HOOK and hook else ""
+        distrust = hooks.objection(Path(hook)) if self._mode is Mode.HOOK and hook else ""
         return Now(self._node.troubles(now), spare, chance, distrust)
 
     def _as_member(self, spare: Headroom, now: Moment) -> Member:
