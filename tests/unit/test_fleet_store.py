@@ -12,10 +12,11 @@ from ovs_keepalive.core.fleet import TRIES, HostState, PmdBrief, request_id
 from ovs_keepalive.fleet import session, watch
 from ovs_keepalive.fleet.claims import KEPT, SLACK, Claims
 from ovs_keepalive.fleet.members import Membership, Rivalled, forget
-from ovs_keepalive.fleet.session import News, Options, Session, Tls
+from ovs_keepalive.fleet.session import News, Options, Session
 from ovs_keepalive.fleet.store import Create, Delete, Link, Put, Right, Unreachable, Unsure
 from ovs_keepalive.fleet.tree import Guard, Tree
 from ovs_keepalive.fleet.watch import CellWatch, read_cell
+from ovs_keepalive.fleet.wire import Tls
 from ovs_keepalive.formats import fleet, servers
 from tests.fleets import HOST, T, help_of, member
 from tests.memory_store import Ensemble, MemoryStore
