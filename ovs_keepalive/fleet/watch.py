@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from ovs_keepalive.core.fleet import Asked, Cell, Sighting, parts_of
 from ovs_keepalive.fleet.session import News
-from ovs_keepalive.fleet.store import Link, Node, Store, Unreachable, Why
+from ovs_keepalive.fleet.store import Node, Store, Unreachable, Why
 from ovs_keepalive.fleet.tree import ROOT, Tree
 from ovs_keepalive.formats import fleet
 from ovs_keepalive.formats.plain import one_line, short
@@ -34,6 +34,7 @@ class CellWatch:
         self.heard_at: float | None = None  # monotonic; when the store last answered
         self._store = store
         self._loaded = False
+        self._changed: set[str] = set()
         self._hosts: dict[str, Sighting] = {}
         self._alerted: frozenset[str] = frozenset()
         self._requests: dict[str, Asked] = {}
@@ -49,13 +50,19 @@ class CellWatch:
             self._cell = Cell(self.tree.cell, dict(self._hosts), dict(self._requests), self._problems)
         return self._cell
 
+    def take(self, news: News) -> None:
+        """Note what happened, for the next turn. Whoever leaves a turn out hands the news over here: they come once."""
+        if news.links:
+            self._loaded = False  # every watch went with the connection
+        self._changed |= news.changed
+
     def turn(self, news: News, now: float) -> None:
         """Take in what happened. now: monotonic seconds. Raises Unreachable: what was seen stays."""
-        if any(link is not Link.CONNECTED for link in news.links):
-            self._loaded = False  # every watch went with the connection
+        self.take(news)
+        changed, self._changed = self._changed, set()
         loaded, self._loaded = self._loaded, False
         if loaded:
-            self._follow(news.changed, now)
+            self._follow(changed, now)
         else:
             # A directory that is not there yet cannot be watched: the last one that a member plants tells of all.
             [loaded] = [isinstance(one, Node) for one in self._store.read([self.tree.directory("done")])]

@@ -390,6 +390,19 @@ def test_a_reader_reads_everything_anew_after_its_connection_was_lost(ensemble: 
     assert reader.turn() == {HOST: HostState.GONE}
 
 
+@pytest.mark.parametrize("links", [(Link.SUSPENDED,), (Link.CONNECTED,), ()])
+def test_news_of_a_turn_that_was_left_out_are_not_lost(ensemble: Ensemble, links: tuple[Link, ...]) -> None:
+    reader, store = Follower(ensemble), ensemble.session()
+    Membership(store, TREE, HOST).tell(member(**WELL))
+    reader.turn()
+    ensemble.expire(store)
+    if links:
+        reader.store.changed.clear()
+        reader.store.links = list(links)
+    reader.watch.take(reader.store.news())
+    assert reader.turn() == {HOST: HostState.GONE}
+
+
 def test_what_was_seen_stays_while_the_store_does_not_answer(ensemble: Ensemble) -> None:
     reader = Follower(ensemble)
     Membership(ensemble.session(), TREE, HOST).tell(member(**WELL))
