@@ -41,6 +41,7 @@ class CellWatch:
         self._problems: tuple[str, ...] = ()
         self._round: deque[str] = deque()
         self._read_to = 0.0  # monotonic; up to when the round has come
+        self._asked_at = 0.0  # monotonic; when the requests were read
         self._cell: Cell | None = None
 
     @property
@@ -75,7 +76,7 @@ class CellWatch:
         for host in set(self._hosts) - set(names):
             self._drop(host)
         self._look(names, anew=names)
-        self._ask()
+        self._ask(now)
         self._round, self._read_to = deque(names), now
 
     def _follow(self, changed: Collection[str], now: float) -> None:
@@ -95,8 +96,9 @@ class CellWatch:
         due = self._due(now) - rung - listed
         self._look((*rung, *listed), anew=[*listed, *(host for host in rung if self.tree.host(host) in changed)])
         self._look(tuple(due))
-        if due or {self.tree.directory("help"), self.tree.directory("claim")} & set(changed):
-            self._ask()
+        rung_requests = {self.tree.directory("help"), self.tree.directory("claim")} & set(changed)
+        if rung_requests or now - self._asked_at >= ROUND:
+            self._ask(now)
 
     def _due(self, now: float) -> set[str]:
         """The hosts whose turn it is in the round."""
@@ -117,7 +119,8 @@ class CellWatch:
             self._hosts |= seen
             self._cell = None
 
-    def _ask(self) -> None:
+    def _ask(self, now: float) -> None:
+        self._asked_at = now
         found = asked(self._store, self.tree, watch=True)
         if found != (self._requests, self._problems):
             self._requests, self._problems = found

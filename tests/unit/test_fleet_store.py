@@ -378,6 +378,13 @@ def test_a_reader_follows_requests_and_their_claims(ensemble: Ensemble) -> None:
     claims.complete(held, "", T)
     reader.turn()
     assert reader.watch.cell.requests == {}
+    claims.post(help_of(n=TRIES))
+    reader.turn()
+    [asked] = reader.watch.cell.requests.values()
+    claims.clear(asked.help, asked.version, "cleared by hand")
+    reader.turn(seconds=watch.ROUND)
+    [asked] = reader.watch.cell.requests.values()
+    assert asked.help.n == 0
 
 
 def test_a_reader_reads_everything_anew_after_its_connection_was_lost(ensemble: Ensemble) -> None:
