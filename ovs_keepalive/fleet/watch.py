@@ -23,7 +23,7 @@ from ovs_keepalive.formats.plain import one_line, short
 ROUND = 5.0  # seconds in which each host's numbers are read again …
 RATE = 250.0  # … of at most so many hosts a second
 SOME_TIME = 1  # epoch ms; when a document was written that may not be read
-WATCHED = 500  # documents of hosts that are not well; more are read in rounds like the others
+WATCHED = 500  # hosts that are not well, at most, whose documents are watched; of more all are read in rounds
 
 
 class CellWatch:
@@ -63,12 +63,14 @@ class CellWatch:
         changed, self._changed = self._changed, set()
         loaded, self._loaded = self._loaded, False
         if loaded:
-            self._follow(changed, now)
+            heard = self._follow(changed, now)
         else:
+            heard = True
             # A directory that is not there yet cannot be watched: the last one that a member plants tells of all.
             [loaded] = [isinstance(one, Node) for one in self._store.read([self.tree.directory("done")])]
             self._load(now)
-        self._loaded, self.heard_at = loaded, now
+        self._loaded = loaded
+        self.heard_at = now if heard else self.heard_at
 
     def _load(self, now: float) -> None:
         names = _hosts(self._store, self.tree, watch=True)
@@ -79,8 +81,10 @@ class CellWatch:
         self._ask(now)
         self._round, self._read_to = deque(names), now
 
-    def _follow(self, changed: Collection[str], now: float) -> None:
-        rung = {host for host in self._hosts if {self.tree.host(host), self.tree.live(host)} & set(changed)}
+    def _follow(self, changed: Collection[str], now: float) -> bool:
+        """Whether there was anything to ask."""
+        hosts = self.tree.directory("hosts") + "/"
+        rung = {path.removeprefix(hosts).partition("/")[0] for path in changed if path.startswith(hosts)}
         listed: set[str] = set()
         if self.tree.directory("hosts") in changed:
             names = _hosts(self._store, self.tree, watch=True)
@@ -96,9 +100,10 @@ class CellWatch:
         due = self._due(now) - rung - listed
         self._look((*rung, *listed), anew=[*listed, *(host for host in rung if self.tree.host(host) in changed)])
         self._look(tuple(due))
-        rung_requests = {self.tree.directory("help"), self.tree.directory("claim")} & set(changed)
-        if rung_requests or now - self._asked_at >= ROUND:
+        requests = {self.tree.directory("help"), self.tree.directory("claim")} & set(changed)
+        if requests or now - self._asked_at >= ROUND:
             self._ask(now)
+        return bool(changed or due) or self._asked_at == now
 
     def _due(self, now: float) -> set[str]:
         """The hosts whose turn it is in the round."""
@@ -112,7 +117,7 @@ class CellWatch:
     def _look(self, hosts: Sequence[str], anew: Iterable[str] = ()) -> None:
         """Read what these hosts tell. anew: those whose session's begin or end shall ring again."""
         self._store.children([self.tree.host(host) for host in anew], watch=True)
-        watched = [host for host in hosts if host in self._alerted][:WATCHED]
+        watched = [host for host in hosts if host in self._alerted] if len(self._alerted) <= WATCHED else []
         others = sorted(set(hosts) - set(watched))
         seen = sights(self._store, self.tree, watched, watch=True) | sights(self._store, self.tree, others)
         if any(self._hosts.get(host) != sighting for host, sighting in seen.items()):
