@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace as replaced
+
 from ovs_keepalive import dirs
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem, command_line
 from ovs_keepalive.config import Config, Invalid, Options, default_file, documented_keys, load
@@ -246,6 +248,25 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor.run(_remote(options.ovsdb, config), Path(given) if given else None, sys.stdout)
 
 
+def _fleet(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    section = config.fleet if options.zookeeper is None else replaced(config.fleet, zookeeper=options.zookeeper)
+    from ovs_keepalive import fleet_access
+
+    access = fleet_access.options(section)
+    if options.action != "agent":
+        from ovs_keepalive import fleet_cli
+
+        return fleet_cli.run(options, section, access, sys.stdout)
+    remote = _remote(options.ovsdb, config)
+    from ovs_keepalive import fleet_agent, fleet_node, log_file
+
+    log_file.open_log(options.log_file, options.verbose)
+    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
+    place = fleet_node.Place(dirs.rundir(), remote, Path(given) if given else None)
+    return fleet_agent.run(section, place)
+
+
 def _sandbox(options: argparse.Namespace) -> int:
     from ovs_keepalive import sandbox_verbs
 
@@ -302,6 +323,7 @@ def _remote(given: str | None, config: Config) -> str:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "fleet": _fleet,
     "incident": _incident,
     "ports": _ports,
     "upgrade": _upgrade,

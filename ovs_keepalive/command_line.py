@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovs_keepalive import __version__, port_options
+from ovs_keepalive import __version__, fleet_options, port_options
 
 WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
 LONGEST_RESTART = 3600  # seconds
@@ -52,6 +52,7 @@ def command_line() -> argparse.ArgumentParser:
     schema.add_argument("action", choices=("status", "apply", "revert"), help="compare, add or take away")
 
     port_options.add(verbs, database)
+    _add_fleet(verbs, common, database)
     _add_incident(verbs, common)
 
     verbs.add_parser(
@@ -98,6 +99,15 @@ def command_line() -> argparse.ArgumentParser:
 
     _add_install(verbs)
     return parser
+
+
+def _add_fleet(verbs: Any, common: _Parser, database: _Parser) -> None:
+    agent = _Parser(add_help=False, parents=[database])
+    agent.add_argument("--vswitchd-pidfile", type=Path, metavar="F", help="any ovs-vswitchd*.pid in $OVS_RUNDIR")
+    agent.add_argument("--log-file", nargs="?", const="", metavar="F", help="log to a file too")
+    agent.add_argument("-v", "--verbose", action="append", default=[], nargs="?", const="dbg", metavar="SPEC",
+                       help="log more: dbg, or MODULE:FACILITY:LEVEL as OVS has it")  # fmt: skip
+    fleet_options.add(verbs, common, agent)
 
 
 def _add_incident(verbs: Any, common: _Parser) -> None:

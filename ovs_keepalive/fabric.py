@@ -37,11 +37,14 @@ class Fabric:
         self._flows = ServiceFlows(rundir, asked, registered) if asked is not None else None
         self._offers: dict[str, tuple[Offer, ...]] = {}  # as the store said last
 
-    def run(self, live: Mapping[str, Member] | None, known: Collection[str], now: Moment) -> bool:
+    def run(
+        self, live: Mapping[str, Member] | None, known: Collection[str], now: Moment, *, vouched: bool = True
+    ) -> bool:
         """One turn; whether what is to be told changed.
 
         live: the members that have a session, None while the store cannot be asked: then nobody is added or removed,
         and services go on by what was told last, as long as BFD says UP. known: every member that was not forgotten.
+        vouched: vswitchd runs and answers; of one that does not the database keeps what it wrote last.
         """
         self._rows.run()
         before = (self.tunnels, self.services)
@@ -52,7 +55,7 @@ class Fabric:
             self._mesh.run(cell, now)
         if self._rows.listens:
             rows = self._rows.rows()
-            self._all = tunnels.own(rows.interfaces, self._all, now.wall_ms)
+            self._all = tunnels.own(rows.interfaces, self._all, now.wall_ms, vouched=vouched)
             self.tunnels = tunnels.fitting(self._all)
             if self._flows is not None:
                 self._flows.run(rows, self._offers, now)

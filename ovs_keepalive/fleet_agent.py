@@ -22,6 +22,7 @@ from ovs_keepalive import __version__, process, trust
 from ovs_keepalive.beat import moment
 from ovs_keepalive.command_line import USAGE, WELL, Problem
 from ovs_keepalive.core import help as rules
+from ovs_keepalive.core import telling
 from ovs_keepalive.core.fleet import Headroom, Member
 from ovs_keepalive.core.help import Mode
 from ovs_keepalive.core.mesh import Asked as AskedMesh
@@ -43,9 +44,6 @@ log = ovs.vlog.Vlog("fleet_agent")
 
 TURN = 1.0  # seconds between two turns, if nothing happens
 SHORTEST = 0.05  # seconds between two turns, if nothing happens but time
-GAP = 1.0  # seconds at least between two tellings of a change
-DITHER = 0.2  # part of the refresh by which the next one is earlier or later: hosts must not come in step
-JITTER = 2.0  # seconds within which a host writes after a connection came back: all of them come back at once
 PAUSE = 1.0  # seconds after a call that failed
 RIVALLED = 60.0  # seconds for which the earlier of two agents of one name tells nothing
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -77,8 +75,7 @@ class Agent:
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
         self._repeats = Repeats()
         self._seq = 0
-        self._told: tuple[object, ...] | None = None  # the gist of what was told last; None: nothing in this session
-        self._told_at = self._due = 0.0  # monotonic; when that was, and when again at the latest
+        self._told: telling.Told | None = None  # None: nothing, or nobody answered
         self._rest = 0.0  # monotonic; until then the store is left alone
         self._is_planted = False
         self._link = Link.LOST
@@ -123,12 +120,18 @@ class Agent:
             if link is Link.LOST:
                 self._desk.lose("the session with ZooKeeper is over", now.mono)
             if link is Link.CONNECTED:
-                self._rest = now.mono + (random.random() * JITTER if self._seq else 0.0)  # noqa: S311 - no secret
+                chance = random.random() if self._seq else 0.0  # noqa: S311 - no secret
+                self._rest = now.mono + telling.pause(chance, self._neighbours)
                 self._told = None
             if link is not self._link:
                 why = f": {self._session.problem}" if self._session.problem and link is not Link.CONNECTED else ""
                 (log.info if link is Link.CONNECTED else log.warn)(f"ZooKeeper: {self._link} -> {link}{why}")
             self._link = link
+
+    @property
+    def _neighbours(self) -> int:
+        """How many hosts the cell has, as far as this one knows."""
+        return len(self._watch.cell.hosts) if self._watch is not None else 0
 
     def _serve(self, news: News, now: Moment) -> tuple[Mapping[str, Member] | None, frozenset[str]]:
         """All that needs the store; who is there, and who is known. Raises Refused, Rivalled, Unreachable."""
@@ -171,14 +174,14 @@ class Agent:
 
     def _tell(self, member: Member, now: Moment) -> None:
         """What is news at once, numbers by and by. Raises as Membership.tell."""
-        gist = _gist(member)
-        if self._told is not None and now.mono < (self._due if gist == self._told else self._told_at + GAP):
+        session = self._session.id
+        if not telling.is_due(self._told, member, session, now.mono):
             return
         self._seq += 1
         self._told = None  # until it is answered
         self._member.tell(member._replace(seq=self._seq))
-        self._told, self._told_at = gist, now.mono
-        self._due = now.mono + self._fleet.refresh * random.uniform(1 - DITHER, 1 + DITHER)  # noqa: S311 - no secret
+        chance = random.random()  # noqa: S311 - no secret
+        self._told = telling.told(member, session, now.mono, chance, self._fleet.refresh)
 
     def _fail(self, kind: str, text: str, now: Moment, pause: float) -> None:
         self._rest = now.mono + pause
@@ -216,18 +219,6 @@ class Agent:
         for part in (self._node, self._fabric, self._wakeup, self._wakeup_end):
             part.close()
         os.close(self._bell)
-
-
-def _gist(member: Member) -> tuple[object, ...]:
-    """What others have to hear of at once."""
-    return (
-        member.state,
-        member.since,
-        tuple((pmd.core, pmd.state) for pmd in member.pmds),
-        member.headroom.cores,
-        tuple(tunnel._replace(since_ms=0) for tunnel in member.tunnels),
-        member.services,
-    )
 
 
 def run(fleet: Fleet, place: Place) -> int:

@@ -28,7 +28,7 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
         str,
         key(
             "Servers of the ZooKeeper ensemble. Empty: this host takes part in no fleet.",
-            kind='HOST:PORT,HOST:PORT,…, or ""',
+            kind='HOST:PORT,HOST:PORT,..., or ""',
             pattern=rf"^({SERVER}(,{SERVER})*)?$",
         ),
     ] = ""

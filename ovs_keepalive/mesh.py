@@ -9,6 +9,7 @@ agent.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import ovs.poller
@@ -30,7 +31,8 @@ from ovs_keepalive.sensors.openflow import NoFlows, Ofctl
 log = ovs.vlog.Vlog("mesh")
 
 PAUSE = 1.0  # seconds between two transactions: whoever comes meanwhile goes into the next one
-LONGEST_PAUSE = 60.0  # after failures, each of which doubles it
+LONGEST_PAUSE = 60.0  # after failures, each of which doubles it …
+DOUBLED = 6  # … so many times
 PATIENCE = 10.0  # seconds for ovsdb-server, of whoever waits for it
 POLL = 100  # ms between two looks at what nobody announces
 
@@ -47,6 +49,7 @@ class Mesh:
         self._failed = 0  # in a row
         self._next = 0.0  # monotonic; not before then
         self._waits = False  # for that moment
+        self._missed: Mapping[str, float] = {}  # by the store's list: host -> since when, monotonic
         self._seen: tuple[Cell, Rows] | None = None  # of the last plan: the same make the same one
         self._repeats = Repeats()
 
@@ -58,6 +61,8 @@ class Mesh:
         if cell is None or not self._rows.listens or self._waits:
             return
         rows = self._rows.rows()
+        self._missed = mesh.missed(self._asked, cell, rows, self._missed, now.mono)
+        cell = mesh.with_missed(cell, self._missed, now.mono)
         if self._seen is not None and self._seen[1] is rows and self._seen[0] == cell:
             return
         plan, before = mesh.plan(self._asked, cell, rows), self.told
@@ -71,8 +76,11 @@ class Mesh:
 
     @property
     def due(self) -> float:
-        """Monotonic seconds; when a change that had to wait may be made. Never, if there is none."""
-        return self._next if self._waits else math.inf
+        """Monotonic seconds; when a change that has to wait may be made. Never, if there is none."""
+        if self._waits or self._change is not None or self._seen is None:
+            return self._next if self._waits else math.inf
+        kept = self._seen[0].known
+        return min((since + mesh.GRACE for host, since in self._missed.items() if host in kept), default=math.inf)
 
     def _settled(self, change: Change, now: Moment) -> bool:
         outcome = change.outcome()
@@ -83,7 +91,7 @@ class Mesh:
             log.info(one_line(f"{self._asked.bridge}: {self._plan.words()}"))
         else:
             self._failed, self._seen = self._failed + 1, None
-            self._next = now.mono + min(PAUSE * 2**self._failed, LONGEST_PAUSE)
+            self._next = now.mono + min(PAUSE * 2 ** min(self._failed, DOUBLED), LONGEST_PAUSE)
             self._say(f"{self._asked.bridge}: not done ({self._plan.words()}): {change.error()}: trying again", now)
         self._change = None
         return True

@@ -3,9 +3,10 @@
 is there.
 
 Laws. 1. Only rows that carry our mark are ours; a bridge of our name without it is somebody else's, and then nothing is
-done. 2. A port goes only when its host was forgotten, never because the host has no session now: the session is not the
-data plane. 3. A list of the cell that does not hold this very host is not believed. 4. Ports of others on our bridge
-(what an operator attaches to it) are left alone. 5. What is not done is told.
+done. 2. A port goes only when the list of the cell has lacked its host for GRACE, never because the host has no session
+now: the session is not the data plane, and a store that was emptied fills again. 3. A list that does not hold this very
+host is not believed. 4. Ports of others on our bridge (what an operator attaches to it) are left alone. 5. What is not
+done is told.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ HOST = "ovs-keepalive-host"  # in those of a port: the member it leads to
 BRIDGE = "ovska-mesh"
 UDP_PORT = 9811  # not VXLAN's 4789: of two ports to one host on one UDP port only the first works, OVN's or Neutron's
 MOST = 256  # ports; the mesh of a cell of n hosts has n * (n - 1)
+GRACE = 60.0  # seconds for which the list has to lack a host until its port goes
 BFD_MS = 1000  # between two control packets: three lost ones are a cut
 MANY = 8  # hosts that a line names
 
@@ -101,6 +103,22 @@ def plan(asked: Asked, cell: Cell, rows: Rows) -> Plan:
     return Plan(create, add, change, remove, told)
 
 
+def missed(asked: Asked, cell: Cell, rows: Rows, before: Mapping[str, float], now: float) -> Mapping[str, float]:
+    """The hosts of our ports that the list lacks, and since when it does. before: the same a turn ago.
+
+    A list that this host is not on says nothing: nobody is missed by it. now: monotonic seconds.
+    """
+    if asked.host not in cell.known:
+        return {}
+    absent = {host_of(one) for one in ours(asked, rows)} - cell.known
+    return {host: before.get(host, now) for host in sorted(absent)}
+
+
+def with_missed(cell: Cell, missed: Mapping[str, float], now: float) -> Cell:
+    """The cell, and those whom the list has lacked for less than GRACE."""
+    return cell._replace(known=cell.known | {host for host, since in missed.items() if now - since < GRACE})
+
+
 def ours(asked: Asked, rows: Rows) -> tuple[Interface, ...]:
     """The ports of this cell's mesh that are there. Both rows of one bear the mark, or it is not ours."""
     return tuple(
@@ -143,9 +161,10 @@ def _refusal(asked: Asked, cell: Cell, rows: Rows, bridge: BridgeRow | None) -> 
     if asked.host not in cell.known:
         return f"the cell {asked.cell} does not list this host, {asked.host}: its list is not believed, nothing is done"
     if bridge is not None and bridge.external_ids.get(MARK) != asked.cell:
-        return f"bridge {asked.bridge} is not this cell's mesh: set fleet.mesh-bridge to a name that is free"
+        cure = "rename or remove it, or set fleet.mesh: false"
+        return f"bridge {asked.bridge} is not the mesh of the cell {asked.cell}: {cure}"
     if bridge is None and any(one.name == asked.bridge for one in rows.interfaces):
-        return f"a port is called {asked.bridge}: set fleet.mesh-bridge to a name that is free"
+        return f"a port is called {asked.bridge}, as the mesh's bridge would be: rename it, or set fleet.mesh: false"
     return ""
 
 
@@ -204,8 +223,7 @@ def _version(text: str) -> int:
 
 
 def _usable(text: str) -> bool:
-    try:
-        one = ipaddress.ip_address(text)
-    except ValueError:
+    if not address(text):
         return False
+    one = ipaddress.ip_address(text)
     return not (one.is_multicast or one.is_unspecified or one.is_loopback)

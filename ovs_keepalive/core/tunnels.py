@@ -2,9 +2,10 @@
 """Tunnels: what a node says of its own, and the matrix of the fleet: which hosts cannot reach each other by them.
 
 Laws. 1. Only BFD and CFM tell whether packets pass; without either an end is SILENT, and nothing is guessed from it.
-2. A session that somebody took down (`admin_down`) proves nothing of the path. 3. A pair is judged by both ends; what
-a host said that has no session any more counts for nothing: it is UNSEEN. 4. One end that says DOWN is enough: a pair
-needs both ways. 5. An address that two hosts claim is neither's.
+2. A session that somebody took down (`admin_down`) proves nothing of the path, and neither does what a vswitchd wrote
+that runs no more: OVSDB keeps it. 3. A pair is judged by both ends; what a host said that has no session with the store
+any more counts for nothing: it is UNSEEN. 4. One end that says DOWN is enough: a pair needs both ways. 5. An address
+that two hosts claim is neither's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from ovs_keepalive.core.fleet import Tunnel
+from ovs_keepalive.core.fleet import Known, Member, Tunnel
 from ovs_keepalive.core.interfaces import TUNNELS, Interface
 
 MOST = 256  # tunnels that a node tells of: of more it keeps those that are not well, since a znode holds 64 KiB
@@ -102,14 +103,19 @@ class Matrix(NamedTuple):
 # --- a node's own ------------------------------------------------------------------------------------------------
 
 
-def own(interfaces: Iterable[Interface], before: Iterable[Tunnel], wall_ms: int) -> tuple[Tunnel, ...]:
-    """The tunnels among them, by name. before: as they were told last, for when each began to say what it says."""
+def own(
+    interfaces: Iterable[Interface], before: Iterable[Tunnel], wall_ms: int, *, vouched: bool = True
+) -> tuple[Tunnel, ...]:
+    """The tunnels among them, by name. before: as they were told last, for when each began to say what it says.
+
+    vouched: vswitchd runs, and answers: what it wrote holds.
+    """
     told = {one.name: one for one in before}
     found = []
     for one in interfaces:
         if one.type not in TUNNELS or not one.bridge:
             continue
-        now = _tunnel(one, wall_ms)
+        now = _tunnel(one if vouched else one._replace(bfd_status={}, cfm_fault=None, error="", ofport=None), wall_ms)
         was = told.get(one.name)
         same = was is not None and (was.kind, was.remote, says(was)) == (now.kind, now.remote, says(now))
         found.append(now._replace(since_ms=was.since_ms) if was is not None and same else now)
@@ -150,9 +156,9 @@ def _tunnel(one: Interface, wall_ms: int) -> Tunnel:
 
 
 def address(text: str) -> str:
-    """An address in its one canonical form; "" for anything else."""
+    """An address in its one canonical form; "" for anything else, and for one that only this host understands."""
     try:
-        return str(ipaddress.ip_address(text))
+        return "" if "%" in text else str(ipaddress.ip_address(text))
     except ValueError:
         return ""
 
@@ -160,26 +166,29 @@ def address(text: str) -> str:
 # --- the fleet's -------------------------------------------------------------------------------------------------
 
 
+def of_fleet(live: Mapping[str, Member], known: Mapping[str, Known]) -> Matrix:
+    """The matrix of the members that have a session, and of those that are known from before."""
+    gone = {host: Host(False, one.last.address, one.last.tunnels) for host, one in known.items() if host not in live}
+    return matrix({**gone, **{host: Host(True, one.address, one.tunnels) for host, one in live.items()}})
+
+
 def matrix(hosts: Mapping[str, Host]) -> Matrix:
     """What all hosts say of each other, by name."""
     owner = _owners(hosts)
-    ends: dict[tuple[str, str, str], dict[str, list[Tunnel]]] = defaultdict(lambda: defaultdict(list))
-    strangers: dict[str, int] = defaultdict(int)
+    told: dict[tuple[str, str, str], _Told] = {}
+    strangers: dict[str, int] = {}
     for host, member in hosts.items():
         for tunnel in member.tunnels if member.seen else ():
-            other = owner.get(tunnel.remote, "")
-            if other and other != host:
-                a, b = sorted((host, other))
-                ends[a, b, tunnel.kind][host].append(tunnel)
-            elif tunnel.remote != FLOW:
-                strangers[host] += 1
-    links = [
-        _link((a, b, kind), (hosts[a].seen, hosts[b].seen), (told.get(a, []), told.get(b, [])))
-        for (a, b, kind), told in ends.items()
-    ]
-    worst = (Reach.DOWN, Reach.UNKNOWN, Reach.UP)
-    links.sort(key=lambda link: (worst.index(link.reach), link.a, link.b, link.kind))
-    return Matrix(tuple(links), dict(strangers))
+            other = owner.get(tunnel.remote, host)
+            if other != host:
+                second = host > other
+                pair = (other, host, tunnel.kind) if second else (host, other, tunnel.kind)
+                told[pair] = _more(told.get(pair, _NOTHING), tunnel, second=second)
+            elif tunnel.remote != FLOW and owner.get(tunnel.remote) is None:
+                strangers[host] = strangers.get(host, 0) + 1
+    links = [_link(pair, hosts, one) for pair, one in told.items()]
+    links.sort(key=lambda link: (_WORST[link.reach], link[:3]))
+    return Matrix(tuple(links), strangers)
 
 
 def _owners(hosts: Mapping[str, Host]) -> dict[str, str]:
@@ -192,16 +201,31 @@ def _owners(hosts: Mapping[str, Host]) -> dict[str, str]:
     return {one: min(claimed) for one, claimed in claims.items() if len(claimed) == 1}
 
 
-def _link(name: tuple[str, str, str], seen: tuple[bool, bool], tunnels: tuple[list[Tunnel], list[Tunnel]]) -> Link:
-    first, second = (_end(*end) for end in zip(seen, tunnels, strict=True))
-    found = TABLE.get((first, second)) or TABLE[second, first]
-    since = [one.since_ms for told in tunnels for one in told if says(one) is not End.SILENT]
-    return Link(*name, *found, first, second, max(since, default=0))
+class _Told(NamedTuple):
+    """What the two ends said of a link so far."""
+
+    a: End | None
+    b: End | None
+    since_ms: int
 
 
-def _end(seen: bool, tunnels: list[Tunnel]) -> End:
-    """Of several tunnels to the same host (keys, ports) the worst counts: somebody's packets take it."""
-    if not seen:
-        return End.UNSEEN
-    told = {says(tunnel) for tunnel in tunnels}
-    return next((end for end in (End.DOWN, End.UP, End.SILENT) if end in told), End.ABSENT)
+_NOTHING = _Told(None, None, 0)
+_WORST = {Reach.DOWN: 0, Reach.UNKNOWN: 1, Reach.UP: 2}
+# Of several tunnels to the same host (keys, ports) the worst counts: somebody's packets take it.
+_LOUDEST = {None: 0, End.SILENT: 1, End.UP: 2, End.DOWN: 3}
+
+
+def _more(told: _Told, tunnel: Tunnel, *, second: bool) -> _Told:
+    """With one more tunnel. second: it is b's."""
+    end = says(tunnel)
+    since = max(told.since_ms, tunnel.since_ms) if end is not End.SILENT else told.since_ms
+    if _LOUDEST[end] <= _LOUDEST[told.b if second else told.a]:
+        end = (told.b if second else told.a) or end
+    return _Told(told.a, end, since) if second else _Told(end, told.b, since)
+
+
+def _link(pair: tuple[str, str, str], hosts: Mapping[str, Host], told: _Told) -> Link:
+    first = told.a or (End.ABSENT if hosts[pair[0]].seen else End.UNSEEN)
+    second = told.b or (End.ABSENT if hosts[pair[1]].seen else End.UNSEEN)
+    reach, view = TABLE.get((first, second)) or TABLE[second, first]
+    return Link(*pair, reach, view, first, second, told.since_ms)
