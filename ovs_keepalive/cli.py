@@ -227,7 +227,8 @@ def _web(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise Problem(f"fleet: {error}", USAGE) from error
     except OSError as error:
-        raise Problem(f"--web-listen {address}: {error.strerror}: choose another address or port", USAGE) from error
+        why = os.strerror(error.errno or 0)
+        raise Problem(f"--web-listen {address}: {why}: choose another address or port", USAGE) from error
 
 
 def _check_config(options: argparse.Namespace) -> int:

@@ -47,6 +47,7 @@ TURN = 1.0  # seconds between two turns, if nothing happens
 SHORTEST = 0.05  # seconds between two turns, if nothing happens but time
 PAUSE = 1.0  # seconds after a call that failed
 RIVALLED = 60.0  # seconds for which the earlier of two agents of one name tells nothing
+LINKS = 100  # changes of the connection that are remembered until the store is asked again
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -78,6 +79,7 @@ class Agent:
         self._seq = 0
         self._told: telling.Told | None = None  # None: nothing, or nobody answered
         self._rest = 0.0  # monotonic; until then the store is left alone
+        self._unserved = News((), frozenset())  # what happened in turns in which the store was left alone
         self._is_planted = False
         self._link = Link.LOST
 
@@ -102,13 +104,16 @@ class Agent:
         self._node.run(now)
         news = self._session.news()
         self._follow(news, now)
+        before = self._unserved
+        self._unserved = News((*before.links, *news.links)[-LINKS:], before.changed | news.changed)
         self._desk.look_at_hooks(now.mono)
         if self._session.is_doubtful(now.mono):
             self._desk.lose("no word from ZooKeeper: what is claimed may be another's", now.mono)
         live, known = None, frozenset[str]()
         if self._link is Link.CONNECTED and now.mono >= self._rest and self._node.is_known:
             try:
-                live, known = self._serve(news, now)
+                live, known = self._serve(self._unserved, now)
+                self._unserved = News((), frozenset())
             except Rivalled as error:
                 self._fail("rival", str(error), now, RIVALLED)
             except (Refused, Unreachable, ValueError) as error:

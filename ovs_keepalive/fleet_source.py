@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from ovs_keepalive.beat import moment
 from ovs_keepalive.core import fleet_view
+from ovs_keepalive.core.fleet import Cell
 from ovs_keepalive.core.fleet_view import Fleet, Store
 from ovs_keepalive.core.model import NEVER, Moment
 from ovs_keepalive.fleet import watch
@@ -36,6 +37,7 @@ class Following:
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
         self._tell: Callable[[Fleet], None] = lambda _: None
         self._watches: dict[str, CellWatch] = {}
+        self._cells: list[Cell] = []  # that the newest picture is of
         self._listed_at = float("-inf")  # monotonic; when the cells were
         self._fleet = Fleet(Store(Link.LOST, "not connected yet"))
 
@@ -95,4 +97,7 @@ class Following:
             oldest = min(times, default=self._listed_at)
             read = Moment(oldest, now.wall_ms - round((now.mono - oldest) * 1000))
         cells = [one.cell for one in self._watches.values()]
+        was, self._cells = self._cells, cells
+        if len(was) == len(cells) and all(one is other for one, other in zip(was, cells, strict=True)):
+            return self._fleet._replace(store=store, read=read)
         return fleet_view.picture(cells, store, read, self._fleet, now.wall_ms)

@@ -23,9 +23,9 @@ from ovs_keepalive.core.fleet_view import Fleet
 from ovs_keepalive.formats.listen import IPV6, Address
 from ovs_keepalive.web.app import application
 from ovs_keepalive.web.board import Board
+from ovs_keepalive.web.patience import PatientProtocol
 
 CONNECTIONS = 256  # at once; one more is answered 503
-IDLE = 10  # seconds for which a connection may say nothing
 LEAVE = 1  # seconds that the end waits for answers under way
 
 
@@ -60,15 +60,15 @@ class Page:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=PatientProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=CONNECTIONS,
-                timeout_keep_alive=IDLE,
                 timeout_graceful_shutdown=LEAVE,
             )
         )

@@ -6,7 +6,9 @@ It answers GET and HEAD of names that lead to this host only, unless it is asked
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from http import HTTPStatus
 from importlib import resources
 
@@ -14,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ovs_keepalive.core.model import NEVER
 from ovs_keepalive.formats import listen, metric
 from ovs_keepalive.formats.answers import EVENTS, HEADERS, JSON, STRANGER, kind
+from ovs_keepalive.web import patience
 from ovs_keepalive.web.board import REFRESH, Board
 
 VIEWERS = 64  # that may follow the events
@@ -149,22 +152,29 @@ async def _stream(board: Board, boot: str, seq: int) -> AsyncIterator[bytes]:
 
 
 class _Guarded:
-    """What binds a browser stands on every answer; a page of another name that was made to lead here gets none."""
+    """What binds a browser stands on every answer; a page of another name that was made to lead here gets none.
+
+    Each connection is for one request, and each piece of an answer has to be taken in time.
+    """
 
     def __init__(self, app: ASGIApp, *, loopback_only: bool) -> None:
         self._app = app
         self._loopback_only = loopback_only
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+        headers = {**HEADERS, "Connection": "close"}
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self._headers]
-            await send(message)
+            async with asyncio.timeout(patience.PATIENCE):
+                await send(message)
 
         if scope["type"] == "http" and self._loopback_only:
             host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
             if host and not listen.is_loopback(host):
                 await _line(HTTPStatus.MISDIRECTED_REQUEST, STRANGER)(scope, receive, answer)
                 return
-        await self._app(scope, receive, answer)
+        # Who takes no answer is hung up on.
+        with suppress(TimeoutError, ClientDisconnect):
+            await self._app(scope, receive, answer)

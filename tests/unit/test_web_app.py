@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import itertools
 import json
 import socket
 import threading
@@ -20,7 +21,7 @@ from ovs_keepalive.core.fleet_view import Request, Store
 from ovs_keepalive.formats import answers
 from ovs_keepalive.formats.listen import Address
 from ovs_keepalive.sandbox import wait
-from ovs_keepalive.web import app
+from ovs_keepalive.web import app, patience
 from tests.fleets import help_of
 from tests.pages import Served, host, serving
 
@@ -240,3 +241,40 @@ def test_the_end_lets_go_of_viewers_at_once() -> None:
         assert live.answer.read() is not None
         assert time.monotonic() - begin < SOON
         assert viewer.answer.read() is not None
+
+
+def test_a_request_that_does_not_come_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.5)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as slow:
+        served.source.show(host("a"))
+        wait(lambda: fleet(served)["seq"] == 1, "the first delta")
+        with Viewer(served, f"{fleet(served)['boot']}-1") as viewer:
+            begin = time.monotonic()
+            while slow.send(b"G"):  # a byte at a time
+                time.sleep(0.05)
+                if time.monotonic() - begin > 0.4:
+                    break
+            assert slow.recv(100) == b""
+            viewer.next("beat")
+            viewer.next("beat")  # who has asked is not meant
+            assert time.monotonic() - begin > 0.5
+
+
+def test_a_viewer_that_takes_nothing_is_hung_up_on(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.5)
+    served.source.show(host("a"))
+    wait(lambda: fleet(served)["seq"] == 1, "the first delta")
+    with socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.connect(("127.0.0.1", served.port))
+        stuck.sendall(f"GET /api/events?after={fleet(served)['boot']}-1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        wait(lambda: b"_viewers 1\n" in get(served, "/metrics")[2], "it is a viewer")
+        why = "x" * 300
+        states = itertools.cycle((HostState.GONE, HostState.WARNING))
+
+        def gone() -> bool:
+            state = next(states)
+            served.source.show(*(host(f"h{number}", state, why=why) for number in range(1000)))
+            return b"_viewers 0\n" in get(served, "/metrics")[2]
+
+        wait(gone, "it is no viewer any more", 20)
