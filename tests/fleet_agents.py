@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ovs_keepalive.ptrace import leash
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests import realtime
 from tests.zookeeper import Zookeeper
@@ -60,6 +62,16 @@ class FleetHost:
         """`ovs-keepalive fleet …` with its configuration."""
         argv = [sys.executable, "-m", "ovs_keepalive", "fleet", *words, "--config", str(self.config)]
         return subprocess.run(argv, env=self.sandbox.env, capture_output=True, text=True, timeout=60, check=False)
+
+    @contextmanager
+    def watches(self) -> Iterator[Callable[[], str]]:
+        """`fleet watch`, beside this block: what it has printed."""
+        path = self.sandbox.dir / "watch.txt"
+        argv = [*leash(), sys.executable, "-m", "ovs_keepalive", "fleet", "watch", "--config", str(self.config)]
+        with path.open("w") as out, subprocess.Popen(argv, env=self.sandbox.env, stdout=out, stderr=out) as watch:
+            yield lambda: path.read_text(errors="replace")
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(10) == 130
 
     def status(self) -> tuple[int, dict[str, Any]]:
         """Exit status of `fleet status`, and what it says of each host, by name."""

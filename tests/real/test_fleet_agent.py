@@ -47,9 +47,10 @@ def hold_one(sandbox: Sandbox) -> int:
 def test_a_held_pmd_is_dead_in_the_fleet_and_well_again_when_it_is_let_go(
     make_sandbox: Sandboxes, zookeeper: Zookeeper
 ) -> None:
-    with FleetHost(make_sandbox(), zookeeper, "a") as a:
+    with FleetHost(make_sandbox(), zookeeper, "a") as a, a.watches() as lines:
         a.until_it_is(*FAIR)
         assert _is_told_as(a)
+        wait(lambda: "1 host: " in lines(), "the watch begins", 15)
         with stopped(hold_one(a.sandbox)):
             a.until_it_is("FAILURE")
             status, hosts = a.status()
@@ -58,6 +59,7 @@ def test_a_held_pmd_is_dead_in_the_fleet_and_well_again_when_it_is_let_go(
             shown = a.runs("show", "a")
             assert shown.returncode == 1
             assert "state     : FAILURE since" in shown.stdout
+            wait(lambda: "-> FAILURE" in lines(), "the watch tells it", 5)
             wait(lambda: "a--dead" in {one["id"] for one in a.asked()["requests"]}, "a asks for help", 10)
         a.until_it_is(*FAIR)
         wait(lambda: a.asked()["requests"] == [], "a takes that back", 15)
