@@ -14,7 +14,7 @@ import pytest
 
 from ovs_keepalive import mesh
 from ovs_keepalive.core.mesh import BRIDGE, MARK, Asked, port_name
-from ovs_keepalive.core.tunnels import Reach, View
+from ovs_keepalive.core.tunnels import End, Reach, View
 from tests.numbered import Sender, answer, stamps
 from tests.underlay import CELL, Agents, Host, Underlay, pcap, underlay
 
@@ -92,7 +92,9 @@ def test_a_cut_is_in_both_views_and_a_third_host_is_meshed(
     print(f"and up {both:.2f} s later")
 
     agents.leave("c")
-    agents.until(lambda: agents.link("a", "c") is not None, "its session is gone")
+    link = agents.link("a", "c")
+    assert link is not None
+    assert (link.reach, link.view, link.says_b) == (Reach.UP, View.ONE_SIDED, End.UNSEEN)
     assert port_name(CELL, "c") in ports(a), "a session is not the data plane"
     agents.known.discard("c")
     agents.until(lambda: port_name(CELL, "c") not in ports(a) + ports(b), "it was forgotten: its ports go")
