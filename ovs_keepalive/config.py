@@ -7,17 +7,23 @@ import json
 import re
 import reprlib
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from ovs_keepalive.fleet_config import CPUS, Fleet, key
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.listen import Address
 from ovs_keepalive.formats.plain import one_line
 
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
+SECTIONS = {
+    "fleet": "How this host takes part in a fleet (docs/help.md): for `ovs-keepalive fleet agent`, a process of its "
+    "own. Uncomment the name of the section too."
+}
 LARGEST = 16384  # characters; PyYAML reads some 50,000 a second
 
 
@@ -29,42 +35,34 @@ class Invalid(Exception):
     """The configuration cannot be used: one line that names the key, the value and the cure."""
 
 
-def _key(text: str, *, unit: str = "", live: bool = False, kind: str = "", **limits: Any) -> msgspec.Meta:
-    """What a key means, in sentences. live: SIGHUP applies a change; kind: its values in words; limits: msgspec's."""
-    return msgspec.Meta(description=text, extra={"unit": unit, "live": live, "kind": kind}, **limits)
-
-
-CPUS = r"^(auto|inherit|\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*)$"
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
     """What the file may say. Settings that operators change live stand in OVSDB instead (CONTRACT section 2)."""
 
     ovsdb: Annotated[
         str,
-        _key(
+        key(
             "Remote of the database: unix:FILE, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT, addresses numeric. "
             "Empty: db.sock in Open vSwitch's run directory. The option --ovsdb goes before it."
         ),
     ] = ""
-    ssl_private_key: Annotated[str, _key("For ssl: remotes: file with this host's private key, PEM.")] = ""
-    ssl_certificate: Annotated[str, _key("For ssl: remotes: file with this host's certificate, PEM.")] = ""
-    ssl_ca_cert: Annotated[
-        str, _key("For ssl: remotes: file with the CA certificates that the server's may be of.")
-    ] = ""
+    ssl_private_key: Annotated[str, key("For ssl: remotes: file with this host's private key, PEM.")] = ""
+    ssl_certificate: Annotated[str, key("For ssl: remotes: file with this host's certificate, PEM.")] = ""
+    ssl_ca_cert: Annotated[str, key("For ssl: remotes: file with the CA certificates that the server's may be of.")] = (
+        ""
+    )
     ssl_hostname: Annotated[
         str,
-        _key(
+        key(
             "For ssl: remotes: DNS name or address that the server's certificate has to bear. "
             "Empty: any certificate of the CA will do, as for Open vSwitch's own tools."
         ),
     ] = ""
     vswitchd_pidfile: Annotated[
-        str, _key("Pidfile of ovs-vswitchd. Empty: any ovs-vswitchd*.pid in Open vSwitch's run directory.")
+        str, key("Pidfile of ovs-vswitchd. Empty: any ovs-vswitchd*.pid in Open vSwitch's run directory.")
     ] = ""
     schema: Annotated[
         Literal["manual", "auto"],
-        _key(
+        key(
             "Who adds the columns to a running ovsdb-server: manual: you, by `ovs-keepalive schema apply`; auto: the "
             "daemon, after each start of Open vSwitch. Read docs/schema.md before you choose auto: other clients of "
             "the database may go deaf.",
@@ -73,17 +71,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = "manual"
     refresh: Annotated[
         int,
-        _key(
+        key(
             "Time stamps in the columns are written at most once in this time.", unit="ms", live=True, ge=1000, le=60000
         ),
     ] = 1000
     mirror: Annotated[
         Literal["none", "external_ids"],
-        _key("Write changes of state also into Open_vSwitch.external_ids. Not for OVN chassis."),
+        key("Write changes of state also into Open_vSwitch.external_ids. Not for OVN chassis."),
     ] = "none"
     max_main_share: Annotated[
         float,
-        _key(
+        key(
             "How much of a core looks may take from vswitchd's main thread. Where the interval needs more, looks are "
             "made less often.",
             unit="%",
@@ -94,7 +92,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = 1.0
     restart_deadline: Annotated[
         float,
-        _key(
+        key(
             "An orderly restart of vswitchd has to be over by then, or its PMDs are GONE.",
             unit="s",
             live=True,
@@ -104,7 +102,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = 60.0
     hung_after: Annotated[
         float,
-        _key(
+        key(
             "A main thread of vswitchd that is silent for so long is HUNG; with further evidence it is after 4 s.",
             unit="s",
             live=True,
@@ -114,21 +112,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = 60.0
     event_witness: Annotated[
         Literal["auto", "off"],
-        _key("Let the kernel tell when a PMD thread leaves its CPU: stalls are told sooner. Needs CAP_PERFMON."),
+        key("Let the kernel tell when a PMD thread leaves its CPU: stalls are told sooner. Needs CAP_PERFMON."),
     ] = "auto"
     affinity: Annotated[
         str,
-        _key(
+        key(
             "CPUs that the daemon runs on. auto: those it was started with, less the ones that PMD threads are pinned "
             "to, followed live; inherit: those it was started with; or a list of CPUs.",
             live=True,
             kind='auto, inherit, or CPUs such as "0,2-3"',
-            pattern=CPUS,
+            pattern=rf"^(auto|inherit|{CPUS})$",
         ),
     ] = "auto"
     web_listen: Annotated[
         str,
-        _key(
+        key(
             "Where the page, the metrics and the JSON are served: HOST:PORT with a numeric HOST or localhost, or off. "
             "Whoever reaches it can read the state of this node, and change nothing. "
             "The option --web-listen goes before it.",
@@ -137,7 +135,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = "127.0.0.1:9811"
     ports_period: Annotated[
         float,
-        _key(
+        key(
             "Time between two looks at the ports, by a process of its own; what changes in the database is looked at "
             "at once. 0: ports are not looked at.",
             unit="s",
@@ -146,12 +144,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             le=3600,
         ),
     ] = 5.0
-    state_dir: Annotated[str, _key("Directory of the black-box records, and of what a new start has to know.")] = (
+    state_dir: Annotated[str, key("Directory of the black-box records, and of what a new start has to know.")] = (
         "/var/lib/ovs-keepalive"
     )
     hooks: Annotated[
         str,
-        _key(
+        key(
             "Directory of programs that are run when a state changes, with the facts in their environment "
             "(docs/monitoring.md). Empty: none.",
             live=True,
@@ -159,6 +157,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             pattern=r"^(/.*)?$",
         ),
     ] = ""
+    fleet: Fleet = Fleet()
 
 
 @dataclass(frozen=True)
@@ -176,25 +175,40 @@ class Options:
 class Key(NamedTuple):
     """What is to be known of one key of the file."""
 
-    name: str
+    name: str  # with its section before it: "fleet.cell"
     kind: str  # its values, in words: "integer, 1000 to 60000 ms"
     default: str  # as it is written in the file
     text: str  # what it means, in sentences
     live: bool  # SIGHUP applies a change
 
+    def of(self, config: Config) -> Any:
+        """The value that it has there."""
+        value: Any = config
+        for part in self.name.split("."):
+            value = getattr(value, part.replace("-", "_"))
+        return value
+
 
 def documented_keys() -> tuple[Key, ...]:
     """Every key, in the order of the default file: it, the man page and the reload are made of this."""
-    info = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(Config))
-    return tuple(_documented(field) for field in info.fields)
+    return tuple(_documented(cast(msgspec.inspect.StructType, msgspec.inspect.type_info(Config)), ""))
 
 
-def _documented(field: msgspec.inspect.Field) -> Key:
-    meta = cast(msgspec.inspect.Metadata, field.type)
-    extra = meta.extra or {}
-    text = (meta.extra_json_schema or {})["description"]
-    default = json.dumps(field.default) if isinstance(field.default, str) else f"{field.default:g}"
-    return Key(field.encode_name, extra["kind"] or _kind(meta.type, extra["unit"]), default, text, extra["live"])
+def _documented(struct: msgspec.inspect.StructType, section: str) -> Iterator[Key]:
+    for field in struct.fields:
+        if isinstance(field.type, msgspec.inspect.StructType):
+            yield from _documented(field.type, f"{field.encode_name}.")
+            continue
+        meta = cast(msgspec.inspect.Metadata, field.type)
+        extra = meta.extra or {}
+        text = (meta.extra_json_schema or {})["description"]
+        kind = extra["kind"] or _kind(meta.type, extra["unit"])
+        yield Key(f"{section}{field.encode_name}", kind, _default(field), text, extra["live"])
+
+
+def _default(field: msgspec.inspect.Field) -> str:
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _kind(type_: msgspec.inspect.Type, unit: str) -> str:
@@ -205,6 +219,8 @@ def _kind(type_: msgspec.inspect.Type, unit: str) -> str:
             return f"integer, {least} to {most} {unit}"
         case msgspec.inspect.FloatType(ge=least, le=most):
             return f"number, {least:g} to {most:g} {unit}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
     return "text"
 
 
@@ -216,25 +232,31 @@ def default_file() -> str:
         "# Whether PMD threads are watched, and how often, stands in OVSDB: Open_vSwitch other_config:enable-keepalive",
         "# and keepalive-interval.",
     ]
-    for key in documented_keys():
-        how = "applied by SIGHUP" if key.live else "read at the start"
-        lines += ["", *(f"# {line}" for line in textwrap.wrap(key.text, 110)), f"# ({key.kind}; {how})"]
-        lines.append(f"#{key.name}: {key.default}")
+    shown = ""
+    for one in documented_keys():
+        section, _, name = one.name.rpartition(".")
+        if section != shown:
+            lines += ["", *(f"# {line}" for line in textwrap.wrap(SECTIONS[section], 110)), f"#{section}:"]
+            shown = section
+        indent = "  " if section else ""
+        how = "applied by SIGHUP" if one.live else "read at the start"
+        lines += ["", *(f"# {line}" for line in textwrap.wrap(one.text, 110)), f"# ({one.kind}; {how})"]
+        lines.append(f"#{indent}{name}: {one.default}")
     return "\n".join(lines) + "\n"
 
 
 def merged(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
-    """What a reload makes of them: the live keys of the new one, all others of the old; and a line a changed key."""
+    """What a reload of the daemon makes of them: the live keys of the new one, all others of the old; and a line a
+    changed key."""
     live: dict[str, Any] = {}
     lines = []
-    for key in documented_keys():
-        field = key.name.replace("-", "_")
-        was, wanted = getattr(old, field), getattr(new, field)
+    for one in documented_keys():
+        was, wanted = one.of(old), one.of(new)
         if wanted == was:
             continue
-        if key.live:
-            live[field] = wanted
-        lines.append(f"{key.name}: {was!r} -> {wanted!r}" + ("" if key.live else ": at the next start"))
+        if one.live:
+            live[one.name.replace("-", "_")] = wanted
+        lines.append(f"{one.name}: {was!r} -> {wanted!r}" + ("" if one.live else ": at the next start"))
     return msgspec.structs.replace(old, **live), tuple(lines)
 
 
@@ -300,14 +322,18 @@ def parse(text: str, name: str) -> Config:
 def _explain(message: str, raw: Any) -> str:
     """msgspec's "Expected `int` >= 1000 - at `$.refresh`" as: the key, its value, the cure."""
     unknown = re.match(r"Object contains unknown field `(.+?)`", message)
-    if unknown is not None:
-        return f"{unknown[1]}: unknown key: remove it, or use one of {', '.join(key.name for key in documented_keys())}"
     path = re.search(r" - at `\$\.?([^`]*)`$", message)
+    if unknown is not None:
+        section = f"{path[1]}." if path is not None and path[1] else ""
+        known = (key.name for key in documented_keys() if key.name.rpartition(".")[0] == section.rstrip("."))
+        return f"{section}{unknown[1]}: unknown key: remove it, or use one of {', '.join(known)}"
     expected = message if path is None else message[: path.start()]
     key = path[1] if path is not None else ""
-    value = raw.get(key) if isinstance(raw, dict) and key else raw
+    value = raw
+    for part in key.split(".") if key else ():
+        value = value.get(part) if isinstance(value, dict) else value
     if expected.startswith("Invalid enum value") or "matching regex" in expected:
-        expected = f"Expected {next(one.kind for one in documented_keys() if one.name == key)}"
+        expected = f"Expected {next((one.kind for one in documented_keys() if one.name == key), 'another value')}"
     try:
         shown = _REPR.repr(value)
     except ValueError:  # Python writes no such number in decimals

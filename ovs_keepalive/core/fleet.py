@@ -148,6 +148,40 @@ class Held(NamedTuple):
     fence: int
 
 
+class Sighting(NamedTuple):
+    """What the store has of one host."""
+
+    host: str
+    live: Member | None  # None: it has no session, or its document cannot be read
+    told_ms: int  # epoch ms by the store's clock; when live was written; 0: there is none
+    known: Known | None  # what it said last before its session ended; read only while live is None
+    problem: str = ""  # why a document cannot be read, in one line
+
+    @property
+    def state(self) -> HostState:
+        """The host in one word."""
+        if self.live is not None:
+            return self.live.state
+        return HostState.UNKNOWN if self.told_ms else HostState.GONE
+
+
+class Asked(NamedTuple):
+    """A request as it stands in the store."""
+
+    help: Help
+    version: int  # of its znode: what a claim is tried with
+    claim: Claim | None  # None: it is open
+
+
+class Cell(NamedTuple):
+    """A cell of the fleet as the store has it. Its parts may be a few seconds apart."""
+
+    name: str
+    hosts: Mapping[str, Sighting]
+    requests: Mapping[str, Asked]  # by id
+    problems: tuple[str, ...] = ()  # of requests that cannot be read
+
+
 def request_id(host: str, kind: str) -> str:
     """The name of a request in the store."""
     return f"{host}--{kind}"
