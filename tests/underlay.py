@@ -10,18 +10,20 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from ovs_keepalive.core.fleet import Headroom, HostState, Known, Member
-from ovs_keepalive.core.mesh import Asked
+from ovs_keepalive.core.mesh import MARK, Asked
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.tunnels import Link, Matrix, of_fleet
 from ovs_keepalive.fabric import Fabric
 from ovs_keepalive.sandbox import SandboxError, wait
 from tests.conftest import cannot
+from tests.numbered import stamps
 from tests.switch import RAN, TestedSandbox
 
 CELL = "rack1"
+TOLD = 5.0  # seconds within which a cut is in both views (issue 9)
+RATE = 100  # packets a second
 
 
 def moment() -> Moment:
@@ -205,6 +207,14 @@ class Agents:
             self.leave(name)
 
 
-def pcap(host: Host, port: str) -> Path:
-    """What was sent to that port."""
-    return host.dir / f"{port}.pcap"
+def arrived(host: Host, port: str) -> list[int]:
+    """The numbers of the packets that were sent to that port."""
+    file = host.dir / f"{port}.pcap"
+    return [number for _, number in stamps(file.read_bytes())] if file.exists() else []
+
+
+def ports(host: Host) -> list[str]:
+    """The names of the Interfaces that bear our mark."""
+    marked = ["external_ids", "includes", ["map", [[MARK, CELL]]]]
+    [result] = host.transact({"op": "select", "table": "Interface", "where": [marked], "columns": ["name"]})
+    return [row["name"] for row in result["rows"]]
