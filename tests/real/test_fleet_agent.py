@@ -14,16 +14,20 @@ import pytest
 from ovs_keepalive.beat import moment
 from ovs_keepalive.core.fleet import PmdBrief
 from ovs_keepalive.core.help import AddCore
+from ovs_keepalive.fleet.session import Options
+from ovs_keepalive.fleet.tree import Tree
+from ovs_keepalive.fleet.watch import CellWatch
 from ovs_keepalive.fleet_load import KEPT, MASK, Cores, LoadSensor
 from ovs_keepalive.formats.node_brief import Polled
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests.around import Watched
 from tests.fleet_agents import FAIR, TIMEOUT, FleetHost
 from tests.lab import stopped
-from tests.zookeeper import TICK, Zookeeper
+from tests.zookeeper import TICK, Client, Zookeeper
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
+SOON = 1.5  # seconds: a second between two tellings, and a busy machine
 Sandboxes = Callable[..., Sandbox]
 
 
@@ -64,6 +68,30 @@ def test_a_held_pmd_is_dead_in_the_fleet_and_well_again_when_it_is_let_go(
         a.until_it_is(*FAIR)
         wait(lambda: a.asked()["requests"] == [], "a takes that back", 15)
         assert _is_told_as(a)
+
+
+def test_a_failure_is_seen_by_others_at_once(watched: Watched, zookeeper: Zookeeper) -> None:
+    """Counted from its arrival at a subscriber of the column to a follower of the cell."""
+    watched.start()
+    name, tid = next(iter(watched.sandbox.pmds().items()))
+    with FleetHost(watched.sandbox, zookeeper, "a") as a, Client(Options(zookeeper.hosts, timeout=TIMEOUT)) as client:
+        a.until_it_is(*FAIR)
+        follower = CellWatch(client.session, Tree("default"))
+
+        def state() -> str:
+            follower.turn(client.session.news(), time.monotonic())
+            live = follower.cell.hosts["a"].live
+            return live.state if live is not None else "GONE"
+
+        wait(lambda: state() in FAIR, "a is followed")
+        held = time.monotonic()
+        with stopped(tid):
+            wait(lambda: state() == "FAILURE", "a fails")
+            seen = time.monotonic()
+        told = watched.first(name, "DEAD", held) or watched.first(name, "GONE", held)
+        assert told is not None
+        print(f"FAILURE seen {(seen - told.at) * 1000:.0f} ms after DEAD in OVSDB, {seen - held:.2f} s after the hold")
+        assert seen - told.at < SOON
 
 
 def _is_told_as(host: FleetHost) -> bool:
@@ -134,12 +162,14 @@ def test_without_a_store_the_beat_goes_on_and_the_agent_comes_back(watched: Watc
 
 
 def test_one_that_has_room_makes_an_offer(make_sandbox: Sandboxes, zookeeper: Zookeeper) -> None:
-    room = {"headroom_cpus": "1"}
+    def free(hosts: dict[str, Any]) -> dict[str, int]:
+        return dict(hosts["b"]["said"]["headroom"]["cores"]) if "b" in hosts else {}
+
     with (
         FleetHost(make_sandbox(), zookeeper, "a") as a,
-        FleetHost(make_sandbox(pmds=1), zookeeper, "b", **room) as b,
+        FleetHost(make_sandbox(pmds=1), zookeeper, "b", headroom_cpus="1") as b,
     ):
-        b.until(lambda hosts: hosts["b"]["said"]["headroom"]["cores"] == {"0": 1}, "b has a free core")
+        b.until(lambda hosts: free(hosts) == {"0": 1}, "b has a free core")
         with stopped(hold_one(a.sandbox)):
             begin = time.monotonic()
             [done] = wait(lambda: a.asked()["done"], "b has helped", 20)
@@ -147,7 +177,7 @@ def test_one_that_has_room_makes_an_offer(make_sandbox: Sandboxes, zookeeper: Zo
             assert (done["host"], done["by"], done["n"]) == ("a", "b", 1)
             assert done["result"].startswith("offer: host b, numa 0, cores 1, busy ")
             assert a.asked()["requests"] == []
-            b.until(lambda hosts: hosts["b"]["said"]["headroom"]["cores"] == {"0": 0}, "what is promised is not free")
+            b.until(lambda hosts: free(hosts) == {"0": 0}, "what is promised is not free")
 
 
 def test_a_hook_of_a_claimer_that_dies_leaves_the_request_free(

@@ -64,9 +64,10 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_nothing_is_told_before_the_daemon_has_answered(host: Host) -> None:
-    assert not host.node.is_known
+    known = [host.node.is_known]
     host.says()
-    assert host.node.is_known
+    known.append(host.node.is_known)
+    assert known == [False, True]
     assert host.node.brief.state is HostState.WELL
 
 
