@@ -83,7 +83,7 @@ def rack(tmp_path: Path) -> Iterator[Rack]:
 
 
 def test_agents_mesh_their_hosts_tell_a_cut_and_serve_each_other(rack: Rack) -> None:
-    a, _ = rack.host("a")
+    a, first = rack.host("a")
     b, _ = rack.host("b", services={"dns": "dns0"})
     print(f"a and b up after {rack.until(Reach.UP, 'ab'):.1f} s")
     rack.cut("b")
@@ -110,3 +110,14 @@ def test_agents_mesh_their_hosts_tell_a_cut_and_serve_each_other(rack: Rack) -> 
     assert third.runs("forget", "c").returncode == 0
     took = rack.gone(a, "c")
     print(f"forgotten: the port to it went after {took:.0f} s")
+
+    refused = first.runs("unmesh")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "set it to false first" in refused.stderr
+    first.end()
+    first.config.write_text(first.config.read_text().replace('"mesh": true', '"mesh": false'))
+    a.vsctl("del-port", "vm1")
+    done = first.runs("unmesh")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "ovska-mesh: removes 1 ports and the bridge\n"
+    assert ports(a) == []
