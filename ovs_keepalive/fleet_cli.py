@@ -150,7 +150,8 @@ def _list(room: _Room) -> int:
 
 
 def _post(room: _Room, kind: str, why: str) -> int:
-    request = Help(own_name(room.section), documents.kind_name(kind), why, room.now_ms)
+    host = own_name(room.section) if room.words.node is None else documents.host_name(room.words.node)
+    request = Help(host, documents.kind_name(kind), why, room.now_ms)
     if not room.claims.post(request):
         raise ValueError(f"{request.id}: is asked for already: fleet help list")
     room.say(f"{request.id}: asked for; to take it back: ovs-keepalive fleet help cancel {request.id}")

@@ -53,11 +53,12 @@ def add(
         "help",
         parents=[common, store, cell],
         help="requests for help",
-        usage="ovs-keepalive fleet help [list | post KIND WHY | cancel ID | clear ID] [--cell C] [--json]",
+        usage="ovs-keepalive fleet help [list | post KIND WHY | cancel ID | clear ID] [--node H] [--cell C] [--json]",
     )
     asked.add_argument("what", nargs="?", choices=("list", "post", "cancel", "clear"), default="list",
                        help="list them; ask for this host; take one back; let one that is stuck go on")  # fmt: skip
     asked.add_argument("words", nargs="*", metavar="WORD", help="KIND and WHY of a new one, ID of one that there is")
+    asked.add_argument("--node", metavar="H", help="for whom to ask (this host)")
     asked.add_argument("--json", action="store_true", help="list them as JSON, and the last that were done")
 
     forget = actions.add_parser("forget", parents=[common, store, cell], help="a host that is GONE for good")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ovs_keepalive.core.fleet import Member
+from ovs_keepalive.core.fleet import HostState, Member
 
-GAP = 1.0  # seconds at least between two tellings: what changes in between is told together
+GAP = 1.0  # seconds at least between two tellings, unless it gets worse: what changes in between is told together
 REFRESH = 30.0  # seconds after which numbers are told anew
 SPREAD = 0.2  # the part of that by which it varies
 BACK = 2.0  # seconds within which a node that has a connection again waits before it tells
@@ -18,6 +18,7 @@ class Told(NamedTuple):
 
     at: float
     session: int
+    state: HostState
     gist: tuple[Any, ...]
     again: float  # when numbers are due
 
@@ -32,14 +33,19 @@ def gist(member: Member) -> tuple[Any, ...]:
 
 def told(member: Member, session: int, now: float, chance: float, refresh: float = REFRESH) -> Told:
     """What to remember of a telling. chance: 0 … 1, another one each time."""
-    return Told(now, session, gist(member), now + refresh * (1 + SPREAD * (chance - 0.5)))
+    return Told(now, session, member.state, gist(member), now + refresh * (1 + SPREAD * (chance - 0.5)))
 
 
 def is_due(last: Told | None, member: Member, session: int, now: float) -> bool:
     """Whether to tell it now. session: the one there is; another one knows nothing yet."""
-    if last is None or last.session != session:
+    if last is None or last.session != session or _rank(member.state) > _rank(last.state):
         return True
     return now >= last.again or (gist(member) != last.gist and now - last.at >= GAP)
+
+
+def _rank(state: HostState) -> int:
+    """How bad it is: what gets worse is told at once, or MISSING would hold back the DEAD that follows it."""
+    return tuple(HostState).index(state)
 
 
 def pause(chance: float, hosts: int) -> float:

@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from ovs_keepalive.core.model import Shares, State
 from ovs_keepalive.formats import cpu_mask, document, node_brief, plain, pmd_load
 from tests.fuzz.target import NOW, Target, as_parts, as_text, golden_files, join_parts, seeds
 from tests.looks import pmd, snapshot
-
-_STATS = (
-    "pmd thread numa_id 0 core_id 1:\n  packets received: 100\n"
-    "  idle cycles: {idle} (99.96%)\n  processing cycles: {busy} (0.04%)\nmain thread:\n  packets received: 0\n"
-)
 
 
 def _brief(data: bytes) -> None:
@@ -37,8 +33,8 @@ def _load(data: bytes) -> None:
 
 
 def _loads() -> Iterable[bytes]:
-    for rxqs in golden_files("[0-9]*/rxq-four-polling.txt")():
-        yield join_parts(_STATS.format(idle=10, busy=5), _STATS.format(idle=20, busy=90), rxqs)
+    for before, now in pairwise(golden_files("[0-9]*/stats-*")()):
+        yield join_parts(before, now, *golden_files("3.1.0/rxq-four-polling.txt")())
 
 
 def _mask(data: bytes) -> None:

@@ -184,22 +184,46 @@ def test_a_hook_of_a_claimer_that_dies_leaves_the_request_free(
     make_sandbox: Sandboxes, zookeeper: Zookeeper, tmp_path: Path
 ) -> None:
     hook, runs = _hook(tmp_path)
-    with FleetHost(make_sandbox(pmds=1), zookeeper, "b") as b:
-        b.until_it_is(*FAIR)
-        posted = b.runs("help", "post", "manual", "take vm7")
+    with FleetHost(make_sandbox(pmds=1), zookeeper, "c", headroom_cpus="1", help="hook", hook=str(hook)) as c:
+        c.until_it_is(*FAIR)
+        posted = c.runs("help", "post", "manual", "take vm7", "--node", "b")
         assert posted.returncode == 0, posted.stderr
-        with FleetHost(make_sandbox(pmds=1), zookeeper, "c", headroom_cpus="1", help="hook", hook=str(hook)) as c:
-            wait(lambda: runs.exists() and runs.read_text(), "c runs its hook", 30)
-            begin = time.monotonic()
-            c.end(signal.SIGKILL)
-            wait(lambda: not [one for one in b.asked()["requests"] if one["claim"]], "the request is free", TIMEOUT + 5)
-            print(f"free {time.monotonic() - begin:.2f} s after SIGKILL, session timeout {TIMEOUT} s")
-            (tmp_path / "go").touch()
-            c.start()
-            [done] = wait(lambda: b.asked()["done"], "c has helped", 30)
-            assert (done["host"], done["kind"], done["by"], done["n"]) == ("b", "manual", "c", 2)
-            assert done["result"] == "hook hook: moved b for manual"
-            assert runs.read_text().split() == ["b--manual", "1", "b--manual", "2"]
+        wait(lambda: runs.exists() and runs.read_text(), "c runs its hook", 30)
+        begin = time.monotonic()
+        c.end(signal.SIGKILL)
+        wait(lambda: not [one for one in c.asked()["requests"] if one["claim"]], "the request is free", TIMEOUT + 5)
+        print(f"free {time.monotonic() - begin:.2f} s after SIGKILL, session timeout {TIMEOUT} s")
+        (tmp_path / "go").touch()
+        c.start()
+        [done] = wait(lambda: c.asked()["done"], "c has helped", 30)
+        assert (done["host"], done["kind"], done["by"], done["n"]) == ("b", "manual", "c", 2)
+        assert done["result"] == "hook hook: moved b for manual"
+        assert runs.read_text().split() == ["b--manual", "1", "b--manual", "2"]
+
+
+def test_a_hook_is_killed_before_what_it_works_on_can_be_anothers(
+    make_sandbox: Sandboxes, zookeeper: Zookeeper, tmp_path: Path
+) -> None:
+    """The store hangs: whether the session lives on nobody knows. Afterwards the request is given back, or free."""
+    hook, runs = _hook(tmp_path)
+    [server] = zookeeper.servers
+    with FleetHost(make_sandbox(pmds=1), zookeeper, "c", headroom_cpus="1", help="hook", hook=str(hook)) as c:
+        c.until_it_is(*FAIR)
+        assert c.runs("help", "post", "manual", "take vm7", "--node", "b").returncode == 0
+        wait(lambda: runs.exists() and runs.read_text(), "c runs its hook", 30)
+        begin = time.monotonic()
+        server.stop()
+        try:
+            wait(lambda: "killed" in c.said(), "the hook is killed", TIMEOUT + 10)
+            took = time.monotonic() - begin
+            print(f"killed {took:.2f} s after the store hung, session timeout {TIMEOUT} s")
+            assert took <= TIMEOUT + 1
+        finally:
+            server.go_on()
+        (tmp_path / "go").touch()
+        [done] = wait(lambda: c.asked()["done"], "c has helped in the end", 100)
+        assert (done["host"], done["by"]) == ("b", "c")
+        assert done["fence"] > 1
 
 
 def _hook(directory: Path) -> tuple[Path, Path]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from ovs_keepalive.core.mesh import GRACE, port_name
-from ovs_keepalive.core.tunnels import Matrix, Reach, View, of_fleet
+from ovs_keepalive.core.tunnels import End, Matrix, Reach, View, of_fleet
 from ovs_keepalive.fleet.session import Options
 from ovs_keepalive.fleet.tree import Tree
 from ovs_keepalive.fleet.watch import read_cell
@@ -55,12 +54,6 @@ class Rack:
         live = {name: one.live for name, one in hosts.items() if one.live is not None}
         return of_fleet(live, {name: one.known for name, one in hosts.items() if one.known is not None})
 
-    def gone(self, host: Host, name: str) -> float:
-        """Wait until that host has no port to it; the seconds it took."""
-        begin = time.monotonic()
-        wait(lambda: port_name(CELL, name) not in ports(host), f"{host.name} has no port to {name}", GRACE + 20)
-        return time.monotonic() - begin
-
     def until(self, reach: Reach, *pairs: str, seconds: float = 30.0) -> float:
         """Wait until both ends of these pairs ("ab") say so; the seconds it took."""
         begin = time.monotonic()
@@ -71,6 +64,18 @@ class Rack:
             return all(said.get(pair) == (reach, View.AGREED) for pair in pairs)
 
         wait(agreed, f"{pairs} are {reach}; {self.matrix()}", seconds)
+        return time.monotonic() - begin
+
+    def until_link(self, pair: str, *wanted: object) -> float:
+        """Wait until the pair is so: its reach, and what either end says; the seconds it took."""
+        begin = time.monotonic()
+
+        def is_so() -> bool:
+            self._client.news()
+            links = {link.a + link.b: (link.reach, link.says_a, link.says_b) for link in self.matrix().links}
+            return links.get(pair) == wanted
+
+        wait(is_so, f"{pair} is {wanted}", 20)
         return time.monotonic() - begin
 
 
@@ -94,7 +99,7 @@ def test_agents_mesh_their_hosts_tell_a_cut_and_serve_each_other(rack: Rack) -> 
     print(f"healed after {rack.until(Reach.UP, 'ab'):.2f} s")
 
     begin = time.monotonic()
-    _, third = rack.host("c")
+    rack.host("c")
     joined = time.monotonic()
     wait(lambda: len(ports(a)) == len(ports(b)) == 3, "a and b have ports to c", 15)
     print(f"c: started in {joined - begin:.1f} s, ports to it {time.monotonic() - joined:.1f} s later")
@@ -106,10 +111,13 @@ def test_agents_mesh_their_hosts_tell_a_cut_and_serve_each_other(rack: Rack) -> 
     with Sender(a.dir / "vm1.stream", RATE):
         wait(lambda: len(arrived(b, "dns0")) > RATE, "a's packets are at b", 20)
 
-    third.end()
-    assert third.runs("forget", "c").returncode == 0
-    took = rack.gone(a, "c")
-    print(f"forgotten: the port to it went after {took:.0f} s")
+    # What a dead vswitchd left in OVSDB says nothing: the pair is judged by the other end.
+    a.kill_vswitchd()
+    took = rack.until_link("ab", Reach.DOWN, End.SILENT, End.DOWN)
+    print(f"vswitchd of a is dead: told by b after {took:.1f} s")
+    a.start_vswitchd()
+    a.wait_for_pmds()
+    rack.until(Reach.UP, "ab")
 
     refused = first.runs("unmesh")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -119,5 +127,5 @@ def test_agents_mesh_their_hosts_tell_a_cut_and_serve_each_other(rack: Rack) -> 
     a.vsctl("del-port", "vm1")
     done = first.runs("unmesh")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "ovska-mesh: removes 1 ports and the bridge\n"
+    assert done.stdout == "ovska-mesh: removes 2 ports and the bridge\n"
     assert ports(a) == []

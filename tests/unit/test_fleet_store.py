@@ -145,6 +145,8 @@ def test_a_change_is_told_at_once_and_numbers_with_the_refresh() -> None:
     assert not telling.is_due(told, member(**WELL), 1, 100.9)
     assert telling.is_due(told, member(**WELL), 1, 101.0)
     assert telling.is_due(told, member(), 2, 100.0)
+    better = telling.told(member(**WELL), session=1, now=100.0, chance=0.5)
+    assert telling.is_due(better, member(), 1, 100.0)
 
 
 def test_nodes_that_joined_together_do_not_refresh_together() -> None:

@@ -132,6 +132,15 @@ def test_isolated_pmds_are_those_with_a_pinned_rxq() -> None:
     assert pmd_load.isolated("") == frozenset()
 
 
+def test_cycles_are_those_of_pmds_not_of_the_main_thread() -> None:
+    found = pmd_load.cycles((GOLDEN / "3.1.0" / "stats-four-polling.txt").read_text())
+    assert sorted(found) == [0, 1, 2, 3]
+    assert found[0] == Cycles(idle=2792394514, busy=988932)
+    assert pmd_load.busy({core: Cycles(0, 0) for core in found}, found)[0] == pytest.approx(0.04, abs=0.005)
+    for case in ("no-pmd.txt", "several.error", "no-datapath.error"):
+        assert pmd_load.cycles((GOLDEN / "3.1.0" / f"stats-{case}").read_text()) == {}
+
+
 def test_busy_is_what_was_spent_between_two_looks() -> None:
     before = {1: Cycles(100, 100), 2: Cycles(100, 100), 3: Cycles(100, 100), 4: Cycles(100, 100)}
     now = {1: Cycles(110, 190), 2: Cycles(50, 200), 3: Cycles(100, 100), 5: Cycles(1, 1)}
