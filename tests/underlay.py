@@ -41,7 +41,7 @@ class Host(TestedSandbox):
     """One of them: a bridge br-phy with its interface eth0 and its address; no PMD thread."""
 
     def __init__(self, name: str, namespace: str, address: str) -> None:
-        super().__init__()
+        super().__init__(ovs_root=None)  # always this host's Open vSwitch: a chroot has no namespaces
         self.name = name
         self.namespace = namespace
         self.address = address
