@@ -69,9 +69,10 @@ class FleetHost:
         path = self.sandbox.dir / "watch.txt"
         argv = [*leash(), sys.executable, "-m", "ovs_keepalive", "fleet", "watch", "--config", str(self.config)]
         with path.open("w") as out, subprocess.Popen(argv, env=self.sandbox.env, stdout=out, stderr=out) as watch:
-            yield lambda: path.read_text(errors="replace")
-            watch.send_signal(signal.SIGINT)
-            assert watch.wait(10) == 130
+            try:
+                yield lambda: path.read_text(errors="replace")
+            finally:
+                watch.kill()
 
     def status(self) -> tuple[int, dict[str, Any]]:
         """Exit status of `fleet status`, and what it says of each host, by name."""
