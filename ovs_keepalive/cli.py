@@ -251,6 +251,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _fleet(options: argparse.Namespace) -> int:
     config = load(options.config)
+    if options.action == "unmesh":
+        return _unmesh(config, _remote(options.ovsdb, config))
     section = config.fleet if options.zookeeper is None else replaced(config.fleet, zookeeper=options.zookeeper)
     from ovs_keepalive import fleet_access
 
@@ -266,6 +268,20 @@ def _fleet(options: argparse.Namespace) -> int:
     given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
     place = fleet_node.Place(dirs.rundir(), remote, Path(given) if given else None)
     return fleet_agent.run(section, place)
+
+
+def _unmesh(config: Config, remote: str) -> int:
+    if config.fleet.mesh:
+        raise Problem("fleet unmesh: fleet.mesh is true: the agent would make it anew: set it to false first", USAGE)
+    from ovs_keepalive import fleet_access, mesh
+    from ovs_keepalive.core.mesh import Asked
+
+    asked = Asked(config.fleet.cell, fleet_access.own_name(config.fleet), config.fleet.address)
+    try:
+        print(mesh.remove(remote, dirs.rundir(), asked))
+    except mesh.NotRemoved as error:
+        raise Problem(f"fleet unmesh: {error}", UNREACHABLE) from error
+    return WELL
 
 
 def _sandbox(options: argparse.Namespace) -> int:

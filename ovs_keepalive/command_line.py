@@ -107,7 +107,7 @@ def _add_fleet(verbs: Any, common: _Parser, database: _Parser) -> None:
     agent.add_argument("--log-file", nargs="?", const="", metavar="F", help="log to a file too")
     agent.add_argument("-v", "--verbose", action="append", default=[], nargs="?", const="dbg", metavar="SPEC",
                        help="log more: dbg, or MODULE:FACILITY:LEVEL as OVS has it")  # fmt: skip
-    fleet_options.add(verbs, common, agent)
+    fleet_options.add(verbs, common, agent, database)
 
 
 def _add_incident(verbs: Any, common: _Parser) -> None:

@@ -26,7 +26,7 @@ from ovs_keepalive.core import telling
 from ovs_keepalive.core.fleet import Headroom, Member
 from ovs_keepalive.core.help import Mode
 from ovs_keepalive.core.mesh import Asked as AskedMesh
-from ovs_keepalive.core.model import Moment
+from ovs_keepalive.core.model import Moment, VswitchdState
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.fabric import Fabric
 from ovs_keepalive.fleet.desk import Desk, Now, Rules
@@ -118,7 +118,8 @@ class Agent:
                 self._fail("rival", str(error), now, RIVALLED)
             except (Refused, Unreachable, ValueError) as error:
                 self._fail("store", f"the store: {error}", now, PAUSE)
-        self._fabric.run(live, known, now)
+        vouched = self._node.brief.vswitchd in ("", VswitchdState.RUNNING)
+        self._fabric.run(live, known, now, vouched=vouched)
 
     def _follow(self, news: News, now: Moment) -> None:
         """How the session stands."""

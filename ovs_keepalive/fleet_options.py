@@ -9,14 +9,18 @@ from typing import Any
 from ovs_keepalive.core.fleet import HostState
 
 
-def add(verbs: Any, common: argparse.ArgumentParser, run: argparse.ArgumentParser) -> None:
-    """Add `fleet` and its verbs. common: options of each; run: those of a process that runs beside vswitchd."""
+def add(
+    verbs: Any, common: argparse.ArgumentParser, run: argparse.ArgumentParser, database: argparse.ArgumentParser
+) -> None:
+    """Add `fleet` and its verbs. common: options of each; run: those of a process that runs beside vswitchd; database:
+    those of a verb that needs nothing but its OVSDB.
+    """
     fleet: argparse.ArgumentParser = verbs.add_parser(
         "fleet",
         help="all nodes of a fleet, as ZooKeeper has them; and the agent that tells it of this one",
         description="The section fleet of the configuration says where ZooKeeper is. Exit status of status and show: 0 "
         "if all is well, 1 if a host is not, 3 if ZooKeeper cannot be reached.",
-        usage="ovs-keepalive fleet agent|status|show|watch|help|forget ...",
+        usage="ovs-keepalive fleet agent|status|show|watch|help|forget|unmesh ...",
     )
     actions = fleet.add_subparsers(
         required=True,
@@ -59,3 +63,11 @@ def add(verbs: Any, common: argparse.ArgumentParser, run: argparse.ArgumentParse
 
     forget = actions.add_parser("forget", parents=[common, store, cell], help="a host that is GONE for good")
     forget.add_argument("host", metavar="HOST", help="as the fleet knows it")
+
+    actions.add_parser(
+        "unmesh",
+        parents=[database],
+        help="take this host's tunnels of fleet.mesh away",
+        description="Removes each port, bridge and flow that bears the mark of the mesh of fleet.cell, and nothing "
+        "else; first set fleet.mesh: false, and restart the agent.",
+    )

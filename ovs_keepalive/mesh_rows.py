@@ -41,7 +41,7 @@ class Change:
 
     def __init__(self, idl: AwareIdl, operations: Sequence[Operation], comment: str) -> None:
         self._transaction = ovs.db.idl.Transaction(idl)
-        self._transaction.add_comment(f"ovs-keepalive: {comment}")
+        self._transaction.add_comment(one_line(f"ovs-keepalive: {comment}"))
         for operation in operations:
             self._transaction.add_op(operation)
         self._transaction.commit()

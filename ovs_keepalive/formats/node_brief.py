@@ -57,6 +57,7 @@ class Brief(NamedTuple):
     since: int  # epoch ms; of the state, as far as one answer can tell
     why: str  # "" while it is well
     pmds: tuple[Polled, ...]
+    vswitchd: str = ""  # core.model.VswitchdState, or a later version's; "": not known
 
 
 def silent(why: str, since: int) -> Brief:
@@ -72,7 +73,8 @@ def read(text: str) -> Brief:
         raise ValueError("nested too deeply") from error
     state = HostState(node.health) if node.health in OWN_WORDS else HostState.UNKNOWN
     quiet = state in (HostState.WELL, HostState.DISABLED)
-    return Brief(state, _since(node, state), "" if quiet else node.summary, tuple(map(_polled, node.pmds)))
+    vswitchd = node.vswitchd.state if node.enabled else ""  # nobody looks while it is disabled
+    return Brief(state, _since(node, state), "" if quiet else node.summary, tuple(map(_polled, node.pmds)), vswitchd)
 
 
 def with_busy(polled: Polled, shares: Mapping[int, float]) -> PmdBrief:

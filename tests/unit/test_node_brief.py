@@ -67,6 +67,13 @@ def test_the_state_is_the_nodes_own_word(changes: dict[str, Any], state: HostSta
     assert brief(**changes).state is state
 
 
+def test_whether_vswitchd_runs_is_not_known_while_nobody_looks() -> None:
+    assert brief().vswitchd == "RUNNING"
+    assert brief(vswitchd={"state": "HUNG", "since": 1}).vswitchd == "HUNG"
+    assert brief(enabled=False).vswitchd == ""
+    assert node_brief.silent("no answer", 1).vswitchd == ""
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"enabled": 1}', "keepAlive Status: Disabled\n"])
 def test_what_is_no_node_document_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
