@@ -21,7 +21,7 @@ from ovs_keepalive.formats.plain import one_line
 
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
 SECTIONS = {
-    "fleet": "How this host takes part in a fleet (docs/fleet.md): for `ovs-keepalive fleet agent`, a process of its "
+    "fleet": "How this host takes part in a fleet (docs/help.md): for `ovs-keepalive fleet agent`, a process of its "
     "own. Uncomment the name of the section too."
 }
 LARGEST = 16384  # characters; PyYAML reads some 50,000 a second

@@ -20,7 +20,8 @@ NO_KAZOO = "fleet: kazoo is not installed: pip install 'ovs-keepalive[fleet]'"
 def options(fleet: Fleet) -> Options:
     """How the store is reached. Raises Problem where the configuration does not say that, or not all of it."""
     try:
-        from ovs_keepalive.fleet.session import Options, Tls  # noqa: PLC0415 - kazoo is an extra
+        from ovs_keepalive.fleet.session import Options  # noqa: PLC0415 - kazoo is an extra
+        from ovs_keepalive.fleet.wire import Tls  # noqa: PLC0415
     except ImportError as error:
         raise Problem(NO_KAZOO, USAGE) from error
     if not fleet.zookeeper:

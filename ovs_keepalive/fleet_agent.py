@@ -18,7 +18,7 @@ from pathlib import Path
 import ovs.poller
 import ovs.vlog
 
-from ovs_keepalive import __version__, process, trust
+from ovs_keepalive import __version__, process
 from ovs_keepalive.beat import moment
 from ovs_keepalive.command_line import USAGE, WELL, Problem
 from ovs_keepalive.core import help as rules
@@ -39,6 +39,7 @@ from ovs_keepalive.fleet_config import Fleet
 from ovs_keepalive.fleet_load import Cores
 from ovs_keepalive.fleet_node import OwnNode, Place, policy
 from ovs_keepalive.formats import node_brief
+from ovs_keepalive.publishers import hooks
 
 log = ovs.vlog.Vlog("fleet_agent")
 
@@ -46,6 +47,7 @@ TURN = 1.0  # seconds between two turns, if nothing happens
 SHORTEST = 0.05  # seconds between two turns, if nothing happens but time
 PAUSE = 1.0  # seconds after a call that failed
 RIVALLED = 60.0  # seconds for which the earlier of two agents of one name tells nothing
+LINKS = 100  # changes of the connection that are remembered until the store is asked again
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -77,6 +79,7 @@ class Agent:
         self._seq = 0
         self._told: telling.Told | None = None  # None: nothing, or nobody answered
         self._rest = 0.0  # monotonic; until then the store is left alone
+        self._unserved = News((), frozenset())  # what happened in turns in which the store was left alone
         self._is_planted = False
         self._link = Link.LOST
 
@@ -101,13 +104,16 @@ class Agent:
         self._node.run(now)
         news = self._session.news()
         self._follow(news, now)
+        before = self._unserved
+        self._unserved = News((*before.links, *news.links)[-LINKS:], before.changed | news.changed)
         self._desk.look_at_hooks(now.mono)
         if self._session.is_doubtful(now.mono):
             self._desk.lose("no word from ZooKeeper: what is claimed may be another's", now.mono)
         live, known = None, frozenset[str]()
         if self._link is Link.CONNECTED and now.mono >= self._rest and self._node.is_known:
             try:
-                live, known = self._serve(news, now)
+                live, known = self._serve(self._unserved, now)
+                self._unserved = News((), frozenset())
             except Rivalled as error:
                 self._fail("rival", str(error), now, RIVALLED)
             except (Refused, Unreachable, ValueError) as error:
@@ -151,7 +157,7 @@ class Agent:
     def _now(self, spare: Headroom, now: Moment) -> Now:
         chance = random.random()  # noqa: S311 - no secret
         hook = self._fleet.hook
-        distrust = trust.objection(hook, os.geteuid()) if self._mode is Mode.HOOK and hook else ""
+        distrust = hooks.objection(Path(hook)) if self._mode is Mode.HOOK and hook else ""
         return Now(self._node.troubles(now), spare, chance, distrust)
 
     def _as_member(self, spare: Headroom, now: Moment) -> Member:

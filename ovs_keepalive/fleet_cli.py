@@ -40,7 +40,7 @@ def run(words: argparse.Namespace, section: Section, access: Options, out: TextI
     except Unreachable as error:
         raise Problem(f"fleet: {error}", UNREACHABLE) from error
     except Refused as error:
-        raise Problem(f"fleet: {error}: see who may do that in docs/fleet.md", USAGE) from error
+        raise Problem(f"fleet: {error}: ask whoever administers the fleet", USAGE) from error
     except ValueError as error:
         raise Problem(f"fleet {words.action}: {error}", USAGE) from error
 

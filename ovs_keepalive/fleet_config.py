@@ -112,7 +112,7 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     ] = "advise"
     hook: Annotated[
         str,
-        key("Program that is run for each claimed request while help is hook (docs/fleet.md). Empty: none.", **_PATH),
+        key("Program that is run for each claimed request while help is hook (docs/help.md). Empty: none.", **_PATH),
     ] = ""
     headroom_cpus: Annotated[
         str, key("CPUs that could be given to further PMD threads. Empty: those that the kernel isolates.", **_CPUS)

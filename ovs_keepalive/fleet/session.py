@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The session with ZooKeeper, through kazoo; the only file that imports it.
+"""The session with ZooKeeper, through kazoo, which only this file and `wire.py` know.
 
 kazoo's own calls wait without limit while there is no quorum, and its threads call back: here every call has a
-deadline, and callbacks only note what happened and ring. Its TLS trusts every CA of the system, checks no name by
-default, and overlooks answers that came together in one record: so the connection is made here.
+deadline, and callbacks only note what happened and ring.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,18 +31,18 @@ from kazoo.exceptions import (
     RuntimeInconsistency,
     SessionExpiredError,
 )
-from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KeeperState
 from kazoo.security import make_acl
 
 from ovs_keepalive.fleet.store import Create, Delete, Link, Node, Part, Refused, Right, Unreachable, Unsure, Why
+from ovs_keepalive.fleet.wire import Handler, Noting, Tls, context_of, secret_of
 from ovs_keepalive.formats import servers
 from ovs_keepalive.formats.plain import one_line
 
 DEADLINE = 5.0  # seconds of a call
 WINDOW = 64  # questions under way at a time: of 280 that kazoo has not taken the next one would block
 REVIVE = 5.0  # seconds after which a client that gave up is made anew
-OTHERS_MAY = 0o077
 _REASONS = {
     NoNodeError: Why.ABSENT,
     NodeExistsError: Why.EXISTS,
@@ -62,15 +59,6 @@ _UNANSWERED = (
     SessionExpiredError,
 )
 _GAVE_UP = (KeeperState.CLOSED, KeeperState.AUTH_FAILED)
-
-
-class Tls(NamedTuple):
-    """Who we are and whom we believe: paths of PEM files, read anew for each connection."""
-
-    certificate: str
-    private_key: str
-    ca: str
-    check_name: bool = True  # the server's certificate has to bear the name or address that was connected to
 
 
 class Options(NamedTuple):
@@ -102,14 +90,14 @@ class Session:
         self._clock = clock
         self._ring = ring
         self._hosts = _hosts(options)
-        self._auth = [("digest", _secret(Path(options.digest)))] if options.digest else []
+        self._auth = [("digest", secret_of(Path(options.digest)))] if options.digest else []
         if options.tls is not None:
-            _context(options.tls)
+            context_of(options.tls)
         self._guard = threading.Lock()
         self._links: list[Link] = []
         self._changed: set[str] = set()
         self._logger = logging.Logger("zookeeper", logging.WARNING)  # noqa: LOG001 - of this session, and no other's
-        self._logger.addHandler(_Noting(self._note))
+        self._logger.addHandler(Noting(self._note))
         self._client: Any = None
         self._gave_up_at: float | None = None
 
@@ -124,7 +112,7 @@ class Session:
         self._client = KazooClient(
             self._hosts,
             timeout=self.options.timeout,
-            handler=_Handler(self.options.tls),
+            handler=Handler(self.options.tls, self._note),
             auth_data=self._auth,
             # Fail early and retry often: a server that hangs costs a third of the session's timeout with three of them.
             connection_retry={"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 2.0, "max_jitter": 0.4},
@@ -256,52 +244,13 @@ class Session:
             self.start()
 
 
-class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo carries no types
-    """kazoo's threads, with connections made here."""
-
-    def __init__(self, tls: Tls | None) -> None:
-        super().__init__()
-        self._tls = tls
-
-    def create_connection(
-        self, address: tuple[str, int], hostname: str = "", timeout: float | None = None, **_: Any
-    ) -> socket.socket:
-        """A connection to a server. Raises OSError."""
-        context = _context(self._tls) if self._tls is not None else None
-        plain = socket.create_connection(address, timeout)
-        try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return context.wrap_socket(plain, server_hostname=hostname) if context is not None else plain
-        except (OSError, ValueError):
-            plain.close()
-            raise
-
-    def select(
-        self, readers: Sequence[Any], writers: Sequence[Any], others: Sequence[Any], timeout: float | None = None
-    ) -> Any:
-        """What TLS has unpacked already does not show on the socket."""
-        if ready := [one for one in readers if isinstance(one, ssl.SSLSocket) and one.pending()]:
-            return ready, [], []
-        return super().select(readers, writers, others, timeout)
-
-
-class _Noting(logging.Handler):
-    """Keeps what kazoo warns of."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        super().__init__()
-        self._take = note
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._take(record.getMessage().removeprefix("Connection dropped: ").removeprefix("socket connection error: "))
-
-
 def _stop(client: Any, seconds: float) -> None:
     """kazoo waits for a server that hangs; we do not. Its threads are daemons."""
 
     def stop() -> None:
-        client.stop()
-        client.close()
+        with suppress(KazooException):  # it waited for its thread in vain: a daemon, as this one is
+            client.stop()
+            client.close()
 
     ending = threading.Thread(target=stop, name="zookeeper-stop", daemon=True)
     ending.start()
@@ -320,38 +269,8 @@ def _hosts(options: Options) -> str:
     return ",".join(map(str, listed))
 
 
-def _secret(path: Path) -> str:
-    """USER:PASSWORD of a file that only its owner can read. Raises ValueError."""
-    try:
-        with path.open() as file:
-            mode = os.fstat(file.fileno()).st_mode
-            secret = file.readline().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {getattr(error, 'strerror', 'no text')}: put USER:PASSWORD there") from error
-    if mode & OTHERS_MAY:
-        raise ValueError(f"{path}: others may read or write it: chmod 600 {path}")
-    if ":" not in secret:
-        raise ValueError(f"{path}: no USER:PASSWORD in its first line")
-    return secret
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    """Only our CA is believed. Raises ValueError, which names the file."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = tls.check_name
-    what = tls.ca
-    try:
-        context.load_verify_locations(tls.ca)
-        what = f"{tls.certificate} with {tls.private_key}"
-        # An encrypted key: an error, no prompt.
-        context.load_cert_chain(tls.certificate, tls.private_key, password="")
-    except OSError as error:  # ssl.SSLError is one
-        raise ValueError(f"{what}: {error.strerror or error}") from error
-    return context
-
-
-def _node(value: bytes, stat: Any) -> Node:
-    return Node(value, stat.version, stat.ephemeralOwner, stat.mtime, stat.czxid, stat.numChildren)
+def _node(value: bytes | None, stat: Any) -> Node:
+    return Node(value or b"", stat.version, stat.ephemeralOwner, stat.mtime, stat.czxid, stat.numChildren)
 
 
 def _acl(right: Right) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from ovs_keepalive.core.fleet import Asked, Cell, Sighting, parts_of
 from ovs_keepalive.fleet.session import News
-from ovs_keepalive.fleet.store import Link, Node, Store, Unreachable, Why
+from ovs_keepalive.fleet.store import Node, Store, Unreachable, Why
 from ovs_keepalive.fleet.tree import ROOT, Tree
 from ovs_keepalive.formats import fleet
 from ovs_keepalive.formats.plain import one_line, short
@@ -23,7 +23,7 @@ from ovs_keepalive.formats.plain import one_line, short
 ROUND = 5.0  # seconds in which each host's numbers are read again …
 RATE = 250.0  # … of at most so many hosts a second
 SOME_TIME = 1  # epoch ms; when a document was written that may not be read
-WATCHED = 500  # documents of hosts that are not well; more are read in rounds like the others
+WATCHED = 500  # hosts that are not well, at most, whose documents are watched; of more all are read in rounds
 
 
 class CellWatch:
@@ -34,12 +34,14 @@ class CellWatch:
         self.heard_at: float | None = None  # monotonic; when the store last answered
         self._store = store
         self._loaded = False
+        self._changed: set[str] = set()
         self._hosts: dict[str, Sighting] = {}
         self._alerted: frozenset[str] = frozenset()
         self._requests: dict[str, Asked] = {}
         self._problems: tuple[str, ...] = ()
         self._round: deque[str] = deque()
         self._read_to = 0.0  # monotonic; up to when the round has come
+        self._asked_at = 0.0  # monotonic; when the requests were read
         self._cell: Cell | None = None
 
     @property
@@ -49,18 +51,26 @@ class CellWatch:
             self._cell = Cell(self.tree.cell, dict(self._hosts), dict(self._requests), self._problems)
         return self._cell
 
+    def take(self, news: News) -> None:
+        """Note what happened, for the next turn. Whoever leaves a turn out hands the news over here: they come once."""
+        if news.links:
+            self._loaded = False  # every watch went with the connection
+        self._changed |= news.changed
+
     def turn(self, news: News, now: float) -> None:
         """Take in what happened. now: monotonic seconds. Raises Unreachable: what was seen stays."""
-        if any(link is not Link.CONNECTED for link in news.links):
-            self._loaded = False  # every watch went with the connection
+        self.take(news)
+        changed, self._changed = self._changed, set()
         loaded, self._loaded = self._loaded, False
         if loaded:
-            self._follow(news.changed, now)
+            heard = self._follow(changed, now)
         else:
+            heard = True
             # A directory that is not there yet cannot be watched: the last one that a member plants tells of all.
             [loaded] = [isinstance(one, Node) for one in self._store.read([self.tree.directory("done")])]
             self._load(now)
-        self._loaded, self.heard_at = loaded, now
+        self._loaded = loaded
+        self.heard_at = now if heard else self.heard_at
 
     def _load(self, now: float) -> None:
         names = _hosts(self._store, self.tree, watch=True)
@@ -68,11 +78,13 @@ class CellWatch:
         for host in set(self._hosts) - set(names):
             self._drop(host)
         self._look(names, anew=names)
-        self._ask()
+        self._ask(now)
         self._round, self._read_to = deque(names), now
 
-    def _follow(self, changed: Collection[str], now: float) -> None:
-        rung = {host for host in self._hosts if {self.tree.host(host), self.tree.live(host)} & set(changed)}
+    def _follow(self, changed: Collection[str], now: float) -> bool:
+        """Whether there was anything to ask."""
+        hosts = self.tree.directory("hosts") + "/"
+        rung = {path.removeprefix(hosts).partition("/")[0] for path in changed if path.startswith(hosts)}
         listed: set[str] = set()
         if self.tree.directory("hosts") in changed:
             names = _hosts(self._store, self.tree, watch=True)
@@ -88,8 +100,10 @@ class CellWatch:
         due = self._due(now) - rung - listed
         self._look((*rung, *listed), anew=[*listed, *(host for host in rung if self.tree.host(host) in changed)])
         self._look(tuple(due))
-        if due or {self.tree.directory("help"), self.tree.directory("claim")} & set(changed):
-            self._ask()
+        requests = {self.tree.directory("help"), self.tree.directory("claim")} & set(changed)
+        if requests or now - self._asked_at >= ROUND:
+            self._ask(now)
+        return bool(changed or due) or self._asked_at == now
 
     def _due(self, now: float) -> set[str]:
         """The hosts whose turn it is in the round."""
@@ -103,14 +117,15 @@ class CellWatch:
     def _look(self, hosts: Sequence[str], anew: Iterable[str] = ()) -> None:
         """Read what these hosts tell. anew: those whose session's begin or end shall ring again."""
         self._store.children([self.tree.host(host) for host in anew], watch=True)
-        watched = [host for host in hosts if host in self._alerted][:WATCHED]
+        watched = [host for host in hosts if host in self._alerted] if len(self._alerted) <= WATCHED else []
         others = sorted(set(hosts) - set(watched))
         seen = sights(self._store, self.tree, watched, watch=True) | sights(self._store, self.tree, others)
         if any(self._hosts.get(host) != sighting for host, sighting in seen.items()):
             self._hosts |= seen
             self._cell = None
 
-    def _ask(self) -> None:
+    def _ask(self, now: float) -> None:
+        self._asked_at = now
         found = asked(self._store, self.tree, watch=True)
         if found != (self._requests, self._problems):
             self._requests, self._problems = found

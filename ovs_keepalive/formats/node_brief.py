@@ -66,7 +66,10 @@ def silent(why: str, since: int) -> Brief:
 
 def read(text: str) -> Brief:
     """Of what a daemon answers, which may be of another version. Raises ValueError."""
-    node = msgspec.json.decode(text, type=_Node)
+    try:
+        node = msgspec.json.decode(text, type=_Node)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     state = HostState(node.health) if node.health in OWN_WORDS else HostState.UNKNOWN
     quiet = state in (HostState.WELL, HostState.DISABLED)
     return Brief(state, _since(node, state), "" if quiet else node.summary, tuple(map(_polled, node.pmds)))

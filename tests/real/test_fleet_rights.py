@@ -13,9 +13,10 @@ import pytest
 
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.members import Membership, forget
-from ovs_keepalive.fleet.session import Options, Tls
+from ovs_keepalive.fleet.session import Options
 from ovs_keepalive.fleet.store import Create, Delete, Link, Part, Put, Refused, Why
 from ovs_keepalive.fleet.tree import Guard, Tree
+from ovs_keepalive.fleet.wire import Tls
 from tests.fleets import HOST, T, help_of, member
 from tests.real.test_remotes import Authority, make_authority
 from tests.zookeeper import Client, Zookeeper

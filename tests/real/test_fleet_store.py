@@ -171,6 +171,7 @@ import sys, time
 from tests.fleets import member
 from tests.zookeeper import TREE, Client
 from ovs_keepalive.fleet.members import Membership
+from ovs_keepalive.fleet.session import Options
 client = Client(Options(sys.argv[1], timeout=float(sys.argv[2])))
 client.__enter__()
 Membership(client.session, TREE, "node-07").tell(member())

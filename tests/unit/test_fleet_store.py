@@ -12,10 +12,11 @@ from ovs_keepalive.core.fleet import TRIES, HostState, PmdBrief, request_id
 from ovs_keepalive.fleet import session, watch
 from ovs_keepalive.fleet.claims import KEPT, SLACK, Claims
 from ovs_keepalive.fleet.members import Membership, Rivalled, forget
-from ovs_keepalive.fleet.session import News, Options, Session, Tls
+from ovs_keepalive.fleet.session import News, Options, Session
 from ovs_keepalive.fleet.store import Create, Delete, Link, Put, Right, Unreachable, Unsure
 from ovs_keepalive.fleet.tree import Guard, Tree
 from ovs_keepalive.fleet.watch import CellWatch, read_cell
+from ovs_keepalive.fleet.wire import Tls
 from ovs_keepalive.formats import fleet, servers
 from tests.fleets import HOST, T, help_of, member
 from tests.memory_store import Ensemble, MemoryStore
@@ -377,6 +378,13 @@ def test_a_reader_follows_requests_and_their_claims(ensemble: Ensemble) -> None:
     claims.complete(held, "", T)
     reader.turn()
     assert reader.watch.cell.requests == {}
+    claims.post(help_of(n=TRIES))
+    reader.turn()
+    [asked] = reader.watch.cell.requests.values()
+    claims.clear(asked.help, asked.version, "cleared by hand")
+    reader.turn(seconds=watch.ROUND)
+    [asked] = reader.watch.cell.requests.values()
+    assert asked.help.n == 0
 
 
 def test_a_reader_reads_everything_anew_after_its_connection_was_lost(ensemble: Ensemble) -> None:
@@ -386,6 +394,19 @@ def test_a_reader_reads_everything_anew_after_its_connection_was_lost(ensemble: 
     reader.store.watched.clear()
     ensemble.expire(store)
     reader.store.links = [Link.SUSPENDED, Link.CONNECTED]
+    assert reader.turn() == {HOST: HostState.GONE}
+
+
+@pytest.mark.parametrize("links", [(Link.SUSPENDED,), (Link.CONNECTED,), ()])
+def test_news_of_a_turn_that_was_left_out_are_not_lost(ensemble: Ensemble, links: tuple[Link, ...]) -> None:
+    reader, store = Follower(ensemble), ensemble.session()
+    Membership(store, TREE, HOST).tell(member(**WELL))
+    reader.turn()
+    ensemble.expire(store)
+    if links:
+        reader.store.changed.clear()
+        reader.store.links = list(links)
+    reader.watch.take(reader.store.news())
     assert reader.turn() == {HOST: HostState.GONE}
 
 
