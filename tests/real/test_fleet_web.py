@@ -24,8 +24,8 @@ from ovs_keepalive.fleet.members import Membership, forget
 from ovs_keepalive.sandbox import wait
 from tests.browser import Browser, missing
 from tests.conftest import cannot, free_port
+from tests.fleet_scale import simulated
 from tests.fleets import help_of, member
-from tests.real.test_fleet_scale import simulated
 from tests.zookeeper import TREE, Zookeeper, planted
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -126,7 +126,7 @@ def test_hosts_killed_hard_are_gone_in_time_and_their_last_pmd_states_stay(
 def test_hosts_whose_process_is_killed_are_gone_within_their_session_and_two_seconds(
     zookeeper: Zookeeper, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.real.test_fleet_scale.SESSION", SESSION)
+    monkeypatch.setattr("tests.fleet_scale.SESSION", SESSION)
     with planted(zookeeper), web(tmp_path, zookeeper.hosts, "--cell", "c1") as page:
         with simulated(zookeeper, 5, 1.0, 1.0):
             wait(lambda: page.states().count("W") == 5, "five hosts", 20)
