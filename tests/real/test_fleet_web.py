@@ -43,11 +43,11 @@ class Web:
         self.url = f"http://127.0.0.1:{self.port}/"
         config = directory / "web.yaml"
         config.write_text(f"fleet:\n  zookeeper: '{zookeeper}'\n  session-timeout: {SESSION}\n")
-        self._log = (directory / "web.log").open("wb")
         argv = [sys.executable, "-m", "ovs_keepalive", "web", "--config", str(config)]
         argv += ["--web-listen", f"127.0.0.1:{self.port}", *options]
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], cwd=ROOT, stderr=self._log)
         self.log = directory / "web.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], cwd=ROOT, stderr=log)
 
     def get(self, path: str) -> Any:
         """A document."""
@@ -64,9 +64,7 @@ class Web:
     def stop(self) -> int:
         """End it; its exit status."""
         self.process.terminate()
-        status = self.process.wait(10)
-        self._log.close()
-        return status
+        return self.process.wait(10)
 
 
 @contextmanager
