@@ -252,6 +252,12 @@ def test_ten_thousand_hosts_stay_fluent(browser: Browser, served: Served) -> Non
     print(f"10,000 rows, scrolled in 40 steps: median {statistics.median(frames):.0f} ms, worst {max(frames):.0f} ms")
     assert shown(browser)[-1] == "node-09999.dc1.example"
     assert statistics.median(frames) < 100
+    browser.script("document.querySelector('#box').scrollTop = 100000")
+    wait(lambda: "node-02777.dc1.example" in shown(browser), "the middle")
+    browser.script("[...document.querySelectorAll('#rows a')].find(e => e.textContent.includes('02777')).click()")
+    until(browser, "PMD threads", "#single")
+    browser.driver.back()
+    wait(lambda: "node-02777.dc1.example" in shown(browser), "the middle again")
     begin = time.monotonic()
     served.source.show(host("node-07777.dc1.example", GONE, cell="c3"))
     until(browser, "1 GONE")

@@ -6,7 +6,7 @@
 import { $, instant, now, say, since, span, view } from "./text.js";
 import { address, fleet, keyOf, takeDelta, takeHead, takeSnapshot, wish } from "./model.js";
 import { drawBanner, drawCells, drawEvents, drawRequests, isStale } from "./shown.js";
-import { drawHosts, tickHosts } from "./hosts.js";
+import { drawHosts, goOn, tickHosts } from "./hosts.js";
 import { drawHost, showHost } from "./host.js";
 import { tickTunnels, drawTunnels } from "./tunnels.js";
 
@@ -31,11 +31,13 @@ function draw() {
   drawBanner();
   if (view.node === null) return;
   const isHost = wanted.host !== "";
+  const wasHost = $("overview").hidden;
   showHost(isHost);
   if (isHost) {
     drawHost(wanted, single.told);
     return;
   }
+  if (wasHost) goOn();
   drawCells(wanted);
   drawRequests();
   drawHosts(wanted);
