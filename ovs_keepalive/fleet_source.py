@@ -61,12 +61,11 @@ class Pictures:
             self._watches = {name: self._watches.get(name) or CellWatch(self._store, Tree(name)) for name in names}
 
     def _picture(self, store: Store, now: Moment) -> Fleet:
-        """All the cells; read: when that one was which was read longest ago, NEVER before each was."""
-        heard = [one.heard_at for one in self._watches.values()]
-        times = [at for at in heard if at is not None]
+        """All the cells; read: when that one was which was read longest ago, of those that ever were."""
+        heard = [one.heard_at for one in self._watches.values() if one.heard_at is not None]
+        oldest = min(heard, default=None if self._watches else self._listed_at)
         read = NEVER
-        if self._listed_at is not None and len(times) == len(heard):
-            oldest = min(times, default=self._listed_at)
+        if oldest is not None:
             read = Moment(oldest, now.wall_ms - round((now.mono - oldest) * 1000))
         was, self._cells = self._cells, [one.cell for one in self._watches.values()]
         if len(was) == len(self._cells) and all(one is other for one, other in zip(was, self._cells, strict=True)):

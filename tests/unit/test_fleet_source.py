@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from ovs_keepalive.core.fleet import HostState
@@ -11,7 +13,7 @@ from ovs_keepalive.core.model import NEVER, Moment
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.members import Membership
 from ovs_keepalive.fleet.session import News
-from ovs_keepalive.fleet.store import Link
+from ovs_keepalive.fleet.store import Link, Why
 from ovs_keepalive.fleet.tree import Tree
 from ovs_keepalive.fleet_source import CELLS_AGAIN, Pictures
 from tests.fleets import help_of, member
@@ -125,3 +127,21 @@ def test_a_picture_in_which_nothing_changed_is_made_of_the_same_things(ensemble:
     first = viewer.look()
     second = viewer.look(0.25)
     assert second.sights is first.sights
+
+
+def test_a_cell_that_cannot_be_read_hides_no_other_and_is_told(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tree in CELLS:
+        joined(ensemble, tree, "a")
+    viewer = Viewer(ensemble)
+    children = viewer.store.children
+
+    def forbidden(paths: Sequence[str], watch: bool = False) -> list[tuple[str, ...] | Why]:
+        return [Why.FORBIDDEN if path.startswith(CELLS[1].top) else children([path], watch)[0] for path in paths]
+
+    monkeypatch.setattr(viewer.store, "children", forbidden)
+    fleet = viewer.look()
+    assert set(fleet.sights) == {("c1", "a")}
+    assert fleet.read.mono == viewer.now
+    assert "cells/c2" in fleet.store.why
