@@ -204,7 +204,8 @@ def measured(ensemble: Zookeeper, browser: Browser, directory: Path, count: int,
         wait(lambda: len(browser.script("return window.seen")) >= len(hosts.changes) * 0.9, "the page", 10)
         time.sleep(1.0)  # the last ones
         lines: dict[str, list[float]] = defaultdict(list)
-        for line, at in browser.script("return window.seen").items():
+        told = browser.script("return window.seen").items()
+        for line, at in ((line, at) for line, at in told if " new → " not in line):
             lines[line.partition("/")[2].partition(" ")[0]].append(at)
         changes: dict[str, list[float]] = defaultdict(list)
         for (host, _), changed in sorted(hosts.changes.items()):
