@@ -21,7 +21,7 @@ from ovs_keepalive.fleet.store import Store as StoreCalls
 from ovs_keepalive.fleet.tree import Tree
 from ovs_keepalive.fleet.watch import CellWatch
 
-TURN = 0.25  # seconds between two turns without news
+TURN = 0.1  # seconds between two turns without news
 CELLS_AGAIN = 10.0  # seconds after which cells are looked for again
 END = 2.0  # seconds that the end waits for the store
 
