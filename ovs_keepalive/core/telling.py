@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ovs_keepalive.core.fleet import Member
+from ovs_keepalive.core.model import State
 
 GAP = 1.0  # seconds at least between two tellings: what changes in between is told together
 REFRESH = 30.0  # seconds after which numbers are told anew
@@ -24,10 +25,15 @@ class Told(NamedTuple):
 
 def gist(member: Member) -> tuple[Any, ...]:
     """All of it that is worth a telling of its own: no number that moves while nothing happens."""
-    pmds = tuple((pmd.core, pmd.numa, pmd.state, pmd.rxqs) for pmd in member.pmds)
+    pmds = tuple((pmd.core, pmd.numa, settled(pmd.state), pmd.rxqs) for pmd in member.pmds)
     cores, services = (tuple(sorted(one.items())) for one in (member.headroom.cores, member.services))
     told = (member.host, member.boot, member.state, member.since, member.why, member.address, member.ver)
     return (*told, pmds, cores, services, member.tunnels)
+
+
+def settled(state: str) -> str:
+    """The state of a PMD, for whether it changed: SLEEP comes and goes with the load, and is no transition."""
+    return State.ALIVE if state == State.SLEEP else state
 
 
 def told(member: Member, session: int, now: float, chance: float, refresh: float = REFRESH) -> Told:

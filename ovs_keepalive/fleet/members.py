@@ -9,6 +9,7 @@ that to each other without end: the later one wins, the earlier one is told so.
 from __future__ import annotations
 
 from ovs_keepalive.core.fleet import QUIET, Known, Member
+from ovs_keepalive.core.telling import settled
 from ovs_keepalive.fleet.store import Create, Delete, Node, Part, Put, Refused, Store, Unreachable, Why
 from ovs_keepalive.fleet.tree import Tree, make
 from ovs_keepalive.formats import fleet
@@ -135,7 +136,7 @@ def _is_there(node: Node | Why) -> bool:
 
 def _gist(member: Member) -> tuple[object, ...]:
     """What stands in `known` and `alert` as well."""
-    return (member.state, member.since, member.boot, tuple((pmd.core, pmd.state) for pmd in member.pmds))
+    return (member.state, member.since, member.boot, tuple((pmd.core, settled(pmd.state)) for pmd in member.pmds))
 
 
 def _ephemeral(path: str, there: Node | None, value: bytes, id: int, tree: Tree) -> list[Part]:

@@ -147,6 +147,16 @@ def test_a_change_is_told_at_once_and_numbers_with_the_refresh() -> None:
     assert telling.is_due(told, member(), 2, 100.0)
 
 
+def test_a_pmd_that_sleeps_and_wakes_is_no_news(ensemble: Ensemble) -> None:
+    asleep = member(pmds=(member().pmds[0]._replace(state="SLEEP"), *member().pmds[1:]))
+    assert not telling.is_due(telling.told(member(), 1, 100.0, 0.5), asleep, 1, 120.0)
+    place = Membership(ensemble.session(), TREE, HOST)
+    place.tell(member())
+    known = ensemble.nodes[TREE.known(HOST)]
+    place.tell(asleep)
+    assert ensemble.nodes[TREE.known(HOST)] == known
+
+
 def test_nodes_that_joined_together_do_not_refresh_together() -> None:
     again = {telling.told(member(), 1, 0.0, chance).again for chance in (0.0, 0.5, 1.0)}
     assert again == {27.0, 30.0, 33.0}
