@@ -22,6 +22,7 @@ from ovs_keepalive.fleet.tree import Tree
 from ovs_keepalive.fleet.watch import CellWatch
 
 TURN = 0.1  # seconds between two turns without news
+NUMBERS = 0.5  # seconds between two pictures that nothing rang for
 CELLS_AGAIN = 10.0  # seconds after which cells are looked for again
 END = 2.0  # seconds that the end waits for the store
 
@@ -36,21 +37,26 @@ class Pictures:
         self._watches: dict[str, CellWatch] = {}
         self._listed_at: float | None = None  # monotonic; when the cells were
         self._cells: list[Cell] = []  # that the newest picture is of
+        self._failed = ""  # of the newest turn
         self._fleet = Fleet(Store(Link.LOST, "not connected yet"))
 
-    def turn(self, news: News, link: Link, problem: str, now: Moment) -> Fleet:
-        """Take in what happened. link, problem: how the session stands."""
-        failed = ""
+    def turn(self, news: News, now: float) -> None:
+        """Read what has its turn. now: monotonic seconds."""
+        self._failed = ""
         try:
-            self._list(now.mono)
+            self._list(now)
         except Unreachable as error:
-            failed = str(error)
+            self._failed = str(error)
         for one in self._watches.values():
             try:
-                one.turn(news, now.mono)
+                one.turn(news, now)
             except Unreachable as error:
-                failed = str(error)
-        self._fleet = self._picture(Store(link, failed or ("" if link is Link.CONNECTED else problem)), now)
+                self._failed = str(error)
+
+    def picture(self, link: Link, problem: str, now: Moment) -> Fleet:
+        """All the cells as they were last read. link, problem: how the session stands."""
+        store = Store(link, self._failed or ("" if link is Link.CONNECTED else problem))
+        self._fleet = self._picture(store, now)
         return self._fleet
 
     def _list(self, now: float) -> None:
@@ -61,7 +67,7 @@ class Pictures:
             self._watches = {name: self._watches.get(name) or CellWatch(self._store, Tree(name)) for name in names}
 
     def _picture(self, store: Store, now: Moment) -> Fleet:
-        """All the cells; read: when that one was which was read longest ago, of those that ever were."""
+        """read: when that one was which was read longest ago, of those that ever were."""
         heard = [one.heard_at for one in self._watches.values() if one.heard_at is not None]
         oldest = min(heard, default=None if self._watches else self._listed_at)
         read = NEVER
@@ -99,10 +105,14 @@ class Following:
         self._session.stop(END)
 
     def _follow(self) -> None:
-        self._session.start()
+        session, told = self._session, float("-inf")
+        session.start()
         while not self._over:
             self._rung.wait(TURN)
             self._rung.clear()
-            if not self._over:
-                session = self._session
-                self._tell(self._pictures.turn(session.news(), session.link, session.problem, moment()))
+            news, now = session.news(), moment()
+            self._pictures.turn(news, now.mono)
+            # Of 10,000 hosts some number changes in every turn: only what rang is worth a picture at once.
+            if not self._over and (news.changed or news.links or now.mono - told >= NUMBERS):
+                told = now.mono
+                self._tell(self._pictures.picture(session.link, session.problem, moment()))

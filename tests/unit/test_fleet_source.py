@@ -35,7 +35,8 @@ class Viewer:
         """So much later."""
         self.now += seconds
         news = self.store.news() if link is Link.CONNECTED else News((link,), frozenset())
-        return self.pictures.turn(news, link, problem, Moment(self.now, round(self.now * 1000)))
+        self.pictures.turn(news, self.now)
+        return self.pictures.picture(link, problem, Moment(self.now, round(self.now * 1000)))
 
 
 @pytest.fixture
