@@ -85,7 +85,7 @@ class Following:
     def __init__(self, options: Options, cells: Sequence[str] = ()) -> None:
         """cells: as of Pictures. Raises ValueError where the options cannot be used."""
         self._rung = threading.Event()
-        self._over = False
+        self._over = threading.Event()
         self._session = Session(options, lambda: moment().mono, self._rung.set)
         self._pictures = Pictures(self._session, cells)
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
@@ -98,7 +98,7 @@ class Following:
 
     def close(self) -> None:
         """End it, and the session."""
-        self._over = True
+        self._over.set()
         self._rung.set()
         if self._thread.is_alive():
             self._thread.join(END)
@@ -107,12 +107,12 @@ class Following:
     def _follow(self) -> None:
         session, told = self._session, float("-inf")
         session.start()
-        while not self._over:
+        while not self._over.is_set():
             self._rung.wait(TURN)
             self._rung.clear()
             news, now = session.news(), moment()
             self._pictures.turn(news, now.mono)
             # Of 10,000 hosts some number changes in every turn: only what rang is worth a picture at once.
-            if not self._over and (news.changed or news.links or now.mono - told >= NUMBERS):
+            if not self._over.is_set() and (news.changed or news.links or now.mono - told >= NUMBERS):
                 told = now.mono
                 self._tell(self._pictures.picture(session.link, session.problem, moment()))
