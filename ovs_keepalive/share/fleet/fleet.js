@@ -24,6 +24,7 @@ let listened = -Infinity; // when the stream was
 let wanted = wish(location.search);
 let single = { key: "", told: undefined, due: false, asking: false };
 let typing = 0;
+let drawing = 0;
 
 // --- drawing -----------------------------------------------------------------------------------------
 
@@ -43,6 +44,14 @@ function draw() {
   drawHosts(wanted);
   drawEvents();
   drawTunnels(wanted);
+}
+
+/** Once for all that has come meanwhile: a browser that is behind does not draw each change. */
+function drawSoon() {
+  drawing ||= setTimeout(() => {
+    drawing = 0;
+    draw();
+  }, 0);
 }
 
 /** Ages go on by themselves, and news grow old: then nobody knows whether they go on. */
@@ -123,7 +132,7 @@ async function listen() {
     if (told === false) listen(); // one was missed
     if (!told) return;
     if ((told.hosts ?? []).some(([cell, host]) => keyOf(cell, host) === single.key) || told.requests) single.due = true;
-    draw();
+    drawSoon();
     askHost();
   });
   mine.addEventListener("gap", () => { if (source === mine) listen(); });
