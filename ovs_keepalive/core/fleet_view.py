@@ -216,18 +216,15 @@ def _is_urgent(was: Sight | None, now: Sight) -> bool:
 
 
 def events(before: Fleet, after: Fleet, at_ms: int) -> tuple[Event, ...]:
-    """What happened in between, for the log; the worst comes first, since all of it is of one moment."""
+    """What happened in between, for the log; the worst comes last, as if it were the newest: it is read first."""
     found = []
     if before.store != after.store:
         found.append(Event(at_ms, "", "store", before.store.state, after.store.state, after.store.why))
+    lost = [key for key in before.sights if key not in after.sights]
+    found += [Event(at_ms, *key, before.sights[key].state, "forgotten") for key in lost]
     moved = [(was, now) for was, now in _changed(before, after) if was is None or was.state is not now.state]
-    for was, now in sorted(moved, key=lambda pair: -RANK[pair[1].state]):
+    for was, now in sorted(moved, key=lambda pair: RANK[pair[1].state]):
         found.append(Event(at_ms, *now.key, was.state if was is not None else "new", now.state, now.why))
-    found += [
-        Event(at_ms, *key, before.sights[key].state, "forgotten")
-        for key in before.sights
-        if key not in after.sights
-    ]  # fmt: skip
     return (*found, *_of_requests(before.requests, after.requests, at_ms))
 
 

@@ -92,7 +92,7 @@ def application(board: Board, version: str, *, loopback_only: bool) -> Starlette
         middleware=[
             Middleware(_Guarded, loopback_only=loopback_only),
             # Not the events: they would wait for each other.
-            Middleware(GZipMiddleware, minimum_size=COMPRESSED),
+            Middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=5),
         ],
         exception_handlers={HTTPException: _refuse},
     )

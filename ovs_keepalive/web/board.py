@@ -19,7 +19,7 @@ from ovs_keepalive.formats import fleet_metrics, fleet_page
 from ovs_keepalive.formats.fleet_page import Told
 
 BATCH = 0.5  # seconds between two deltas that bring mere numbers …
-URGENT = 0.1  # … and two that bring a change of state
+URGENT = 0.05  # … and two that bring a change of state
 REFRESH = 2.0  # seconds between two words to a viewer while nothing changes
 KEPT = 4 << 20  # bytes of deltas that a viewer may be behind
 LOG = 200  # events

@@ -24,8 +24,8 @@ from ovs_keepalive.fleet.members import Membership, forget
 from ovs_keepalive.sandbox import wait
 from tests.browser import Browser, missing
 from tests.conftest import cannot, free_port
+from tests.fleet_scale import simulated
 from tests.fleets import help_of, member
-from tests.real.test_fleet_scale import simulated
 from tests.zookeeper import TREE, Zookeeper, planted
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -43,11 +43,11 @@ class Web:
         self.url = f"http://127.0.0.1:{self.port}/"
         config = directory / "web.yaml"
         config.write_text(f"fleet:\n  zookeeper: '{zookeeper}'\n  session-timeout: {SESSION}\n")
-        self._log = (directory / "web.log").open("wb")
         argv = [sys.executable, "-m", "ovs_keepalive", "web", "--config", str(config)]
         argv += ["--web-listen", f"127.0.0.1:{self.port}", *options]
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], cwd=ROOT, stderr=self._log)
         self.log = directory / "web.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], cwd=ROOT, stderr=log)
 
     def get(self, path: str) -> Any:
         """A document."""
@@ -64,9 +64,7 @@ class Web:
     def stop(self) -> int:
         """End it; its exit status."""
         self.process.terminate()
-        status = self.process.wait(10)
-        self._log.close()
-        return status
+        return self.process.wait(10)
 
 
 @contextmanager
@@ -126,7 +124,7 @@ def test_hosts_killed_hard_are_gone_in_time_and_their_last_pmd_states_stay(
 def test_hosts_whose_process_is_killed_are_gone_within_their_session_and_two_seconds(
     zookeeper: Zookeeper, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.real.test_fleet_scale.SESSION", SESSION)
+    monkeypatch.setattr("tests.fleet_scale.SESSION", SESSION)
     with planted(zookeeper), web(tmp_path, zookeeper.hosts, "--cell", "c1") as page:
         with simulated(zookeeper, 5, 1.0, 1.0):
             wait(lambda: page.states().count("W") == 5, "five hosts", 20)
@@ -206,7 +204,8 @@ def measured(ensemble: Zookeeper, browser: Browser, directory: Path, count: int,
         wait(lambda: len(browser.script("return window.seen")) >= len(hosts.changes) * 0.9, "the page", 10)
         time.sleep(1.0)  # the last ones
         lines: dict[str, list[float]] = defaultdict(list)
-        for line, at in browser.script("return window.seen").items():
+        told = browser.script("return window.seen").items()
+        for line, at in ((line, at) for line, at in told if " new → " not in line):
             lines[line.partition("/")[2].partition(" ")[0]].append(at)
         changes: dict[str, list[float]] = defaultdict(list)
         for (host, _), changed in sorted(hosts.changes.items()):

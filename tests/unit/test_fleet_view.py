@@ -119,10 +119,10 @@ def test_the_log_tells_what_happened() -> None:
     told = fleet_view.events(before, after._replace(store=Store("SUSPENDED", "no quorum")), T)
     assert [(event.who, event.old, event.new) for event in told] == [
         ("store", "CONNECTED", "SUSPENDED"),
-        ("b", "WELL", "GONE"),
-        ("a", "WELL", "WARNING"),
-        ("d", "new", "WELL"),
         ("c", "WELL", "forgotten"),
+        ("d", "new", "WELL"),
+        ("a", "WELL", "WARNING"),
+        ("b", "WELL", "GONE"),
     ]
     assert told[0].why == "no quorum"
 

@@ -6,7 +6,7 @@
 import { $, instant, now, say, since, span, view } from "./text.js";
 import { address, fleet, keyOf, takeDelta, takeHead, takeSnapshot, wish } from "./model.js";
 import { drawBanner, drawCells, drawEvents, drawRequests, isStale } from "./shown.js";
-import { drawHosts, tickHosts } from "./hosts.js";
+import { drawHosts, goOn, tickHosts } from "./hosts.js";
 import { drawHost, showHost } from "./host.js";
 import { tickTunnels, drawTunnels } from "./tunnels.js";
 
@@ -24,6 +24,7 @@ let listened = -Infinity; // when the stream was
 let wanted = wish(location.search);
 let single = { key: "", told: undefined, due: false, asking: false };
 let typing = 0;
+let drawing = 0;
 
 // --- drawing -----------------------------------------------------------------------------------------
 
@@ -31,16 +32,26 @@ function draw() {
   drawBanner();
   if (view.node === null) return;
   const isHost = wanted.host !== "";
+  const wasHost = $("overview").hidden;
   showHost(isHost);
   if (isHost) {
     drawHost(wanted, single.told);
     return;
   }
+  if (wasHost) goOn();
   drawCells(wanted);
   drawRequests();
   drawHosts(wanted);
   drawEvents();
   drawTunnels(wanted);
+}
+
+/** Once for all that has come meanwhile: a browser that is behind does not draw each change. */
+function drawSoon() {
+  drawing ||= setTimeout(() => {
+    drawing = 0;
+    draw();
+  }, 0);
 }
 
 /** Ages go on by themselves, and news grow old: then nobody knows whether they go on. */
@@ -121,7 +132,7 @@ async function listen() {
     if (told === false) listen(); // one was missed
     if (!told) return;
     if ((told.hosts ?? []).some(([cell, host]) => keyOf(cell, host) === single.key) || told.requests) single.due = true;
-    draw();
+    drawSoon();
     askHost();
   });
   mine.addEventListener("gap", () => { if (source === mine) listen(); });

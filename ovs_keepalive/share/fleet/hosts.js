@@ -13,9 +13,11 @@ let rows = []; // in their order
 let drawn = new Map(); // by place in the table
 let height = ROW;
 let framed = false;
+let top = 0; // how far it is scrolled: a table that is not shown forgets it
 
 /** The whole table anew: the hosts or the wish have changed. */
 export function drawHosts(wish) {
+  if (address({ ...asked, host: "" }) !== address({ ...wish, host: "" })) $("box").scrollTop = top = 0;
   asked = wish;
   rows = wanted(asked);
   const of = asked.cell ? [...fleet.hosts.values()].filter((row) => row.cell === asked.cell) : fleet.hosts.values();
@@ -126,6 +128,11 @@ export function tickHosts() {
   for (const one of drawn.values()) tickRow(one);
 }
 
+/** Where it was before something else was shown. */
+export function goOn() {
+  $("box").scrollTop = top;
+}
+
 function drawLater() {
   if (framed) return;
   framed = true;
@@ -135,5 +142,8 @@ function drawLater() {
   });
 }
 
-$("box").addEventListener("scroll", drawLater, { passive: true });
+$("box").addEventListener("scroll", () => {
+  if ($("box").clientHeight) top = $("box").scrollTop;
+  drawLater();
+}, { passive: true });
 addEventListener("resize", drawLater);

@@ -62,8 +62,9 @@ export function drawCells(asked) {
   });
   fill($("cells"), [glances, asked], () => glances.map(([cell, worst, bad, size]) => {
     const letter = attributes(make("span", `letter ${CLASSES[worst]}`, LETTERS[worst]), { "aria-hidden": "true" });
-    const told = bad.map(([state, count]) => `${count} ${state}`).join(", ") || worst;
-    const tile = make("a", `tile ${worst}`, letter, make("strong", "", cell), make("br"), `${told} of ${size}`);
+    const ill = bad.map(([state, count]) => `${count} ${state}`).join(", ");
+    const told = make("span", "", ill ? `${ill} of ${size}` : `${size} hosts`);
+    const tile = make("a", `tile ${worst}`, letter, make("strong", "", cell), told);
     tile.href = address({ ...asked, host: "", cell: asked.cell === cell ? "" : cell });
     return attributes(tile, { "aria-current": String(asked.cell === cell) });
   }));
