@@ -52,11 +52,10 @@ def hold_one(sandbox: Sandbox) -> int:
 def test_a_held_pmd_is_dead_in_the_fleet_and_well_again_when_it_is_let_go(
     make_sandbox: Sandboxes, zookeeper: Zookeeper
 ) -> None:
-    with FleetHost(make_sandbox(), zookeeper, "a") as a, a.watches() as lines:
+    with FleetHost(make_sandbox(), zookeeper, "a") as a:
         a.until_it_is(*FAIR)
         assert _is_told_as(a)
-        wait(lambda: "1 host: " in lines(), f"the watch begins: {lines()!r}", 30)
-        with stopped(hold_one(a.sandbox)):
+        with a.watches() as lines, stopped(_held_once(lines, a)):
             a.until_it_is("FAILURE")
             status, hosts = a.status()
             assert status == 1
@@ -93,6 +92,12 @@ def test_a_failure_is_seen_by_others_at_once(watched: Watched, zookeeper: Zookee
         assert told is not None
         print(f"FAILURE seen {(seen - told.at) * 1000:.0f} ms after DEAD in OVSDB, {seen - held:.2f} s after the hold")
         assert seen - told.at < SOON
+
+
+def _held_once(lines: Callable[[], str], host: FleetHost) -> int:
+    """The thread of a PMD, once the watch has begun."""
+    wait(lambda: "1 host: " in lines(), "the watch begins", 30)
+    return hold_one(host.sandbox)
 
 
 def _is_told_as(host: FleetHost) -> bool:
