@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovs_keepalive.core.model import State, VswitchdState
-from ovs_keepalive.formats.metrics import PREFIX
+from ovs_keepalive.formats.metric import PREFIX
 
 SCHEMA = 41  # of dashboards, as Grafana 12.0 has it; later ones bring it up to theirs
 WIDTH = 24  # columns of Grafana's grid

@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace as replaced
+
 from ovs_keepalive import dirs
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem, command_line
-from ovs_keepalive.config import Config, Options, default_file
+from ovs_keepalive.config import Config, Options, default_file, documented_keys
 from ovs_keepalive.config_file import Invalid, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import one_line
@@ -219,13 +221,37 @@ def _upgrade_watch(options: argparse.Namespace) -> int:
         raise Problem(f"upgrade-watch: {error}", UNHEALTHY) from error
 
 
+def _web(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    try:
+        address = listen.parse(options.web_listen)
+    except listen.BadAddress as error:
+        raise Problem(f"--web-listen {error}", USAGE) from error
+    if address is None:
+        raise Problem("--web-listen off: a page that nobody can reach: give HOST:PORT", USAGE)
+    from ovs_keepalive import fleet_access
+
+    try:
+        from ovs_keepalive import fleet_source, web_app
+    except ImportError as error:
+        raise Problem(f"web: {error.name} is not installed: pip install 'ovs-keepalive[fleet,web]'", USAGE) from error
+    try:
+        source = fleet_source.Following(fleet_access.options(config.fleet), options.cell)
+        return web_app.run(source, address, lambda line: print(f"ovs-keepalive: {line}", file=sys.stderr))
+    except ValueError as error:
+        raise Problem(f"fleet: {error}", USAGE) from error
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise Problem(f"--web-listen {address}: {why}: choose another address or port", USAGE) from error
+
+
 def _check_config(options: argparse.Namespace) -> int:
     if options.default:
         print(default_file(), end="")
         return WELL
     config = load(options.config)
-    for name in config.__struct_fields__:
-        print(f"{name.replace('_', '-')}: {getattr(config, name)!r}")
+    for key in documented_keys():
+        print(f"{key.name}: {key.of(config)!r}")
     return WELL
 
 
@@ -235,6 +261,41 @@ def _doctor(options: argparse.Namespace) -> int:
 
     given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
     return doctor.run(_remote(options.ovsdb, config), Path(given) if given else None, sys.stdout)
+
+
+def _fleet(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    if options.action == "unmesh":
+        return _unmesh(config, _remote(options.ovsdb, config))
+    section = config.fleet if options.zookeeper is None else replaced(config.fleet, zookeeper=options.zookeeper)
+    from ovs_keepalive import fleet_access
+
+    access = fleet_access.options(section)
+    if options.action != "agent":
+        from ovs_keepalive import fleet_cli
+
+        return fleet_cli.run(options, section, access, sys.stdout)
+    remote = _remote(options.ovsdb, config)
+    from ovs_keepalive import fleet_agent, fleet_node, log_file
+
+    log_file.open_log(options.log_file, options.verbose)
+    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
+    place = fleet_node.Place(dirs.rundir(), remote, Path(given) if given else None)
+    return fleet_agent.run(section, place)
+
+
+def _unmesh(config: Config, remote: str) -> int:
+    if config.fleet.mesh:
+        raise Problem("fleet unmesh: fleet.mesh is true: the agent would make it anew: set it to false first", USAGE)
+    from ovs_keepalive import fleet_access, mesh
+    from ovs_keepalive.core.mesh import Asked
+
+    asked = Asked(config.fleet.cell, fleet_access.own_name(config.fleet), config.fleet.address)
+    try:
+        print(mesh.remove(remote, dirs.rundir(), asked))
+    except mesh.NotRemoved as error:
+        raise Problem(f"fleet unmesh: {error}", UNREACHABLE) from error
+    return WELL
 
 
 def _sandbox(options: argparse.Namespace) -> int:
@@ -293,6 +354,7 @@ def _remote(given: str | None, config: Config) -> str:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "fleet": _fleet,
     "incident": _incident,
     "ports": _ports,
     "offload": _offload,
@@ -302,6 +364,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "schema": _schema,
     "collectd": _collectd,
     "upgrade-watch": _upgrade_watch,
+    "web": _web,
     "check-config": _check_config,
     "doctor": _doctor,
     "sandbox": _sandbox,

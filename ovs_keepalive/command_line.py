@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovs_keepalive import __version__, port_options
+from ovs_keepalive import __version__, fleet_options, port_options
 
 WELL, UNHEALTHY, USAGE, UNREACHABLE = 0, 1, 2, 3  # exit statuses (CONTRACT section 6)
 LONGEST_RESTART = 3600  # seconds
@@ -53,6 +53,7 @@ def command_line() -> argparse.ArgumentParser:
 
     port_options.add(verbs, database)
     _add_offload(verbs, common)
+    _add_fleet(verbs, common, database)
     _add_incident(verbs, common)
 
     verbs.add_parser(
@@ -84,6 +85,16 @@ def command_line() -> argparse.ArgumentParser:
     sandbox.add_argument("--keep", action="store_true", help="keep the directory with its logs")
     sandbox.add_argument("command", nargs="*", metavar="COMMAND", help="ends the sandbox when it ends")
 
+    web = verbs.add_parser(
+        "web",
+        parents=[common],
+        help="the fleet's page, in the foreground",
+        description="Read-only: page, JSON and metrics of all hosts of the fleet, from its store alone (section fleet "
+        "of the configuration). Needs the extras fleet and web.",
+    )
+    web.add_argument("--web-listen", default="127.0.0.1:9812", metavar="HOST:PORT", help="where (127.0.0.1:9812)")
+    web.add_argument("--cell", action="append", default=[], metavar="C", help="only this cell; may be repeated (all)")
+
     upgrade = verbs.add_parser("upgrade", parents=[common], help="hand the running daemon's work over to a new one")
     upgrade.add_argument("python", nargs="?", metavar="PYTHON", help="its interpreter (the one that runs the daemon)")
 
@@ -103,6 +114,15 @@ def _add_offload(verbs: Any, common: _Parser) -> None:
     parser.add_argument("action", choices=("show", "plan", "arm", "disarm"), help="what to tell, or to allow")
     parser.add_argument("minutes", nargs="?", metavar="MINUTES", help="for arm (60)")
     parser.add_argument("--json", action="store_true", help="the daemon's answer as JSON")
+
+
+def _add_fleet(verbs: Any, common: _Parser, database: _Parser) -> None:
+    agent = _Parser(add_help=False, parents=[database])
+    agent.add_argument("--vswitchd-pidfile", type=Path, metavar="F", help="any ovs-vswitchd*.pid in $OVS_RUNDIR")
+    agent.add_argument("--log-file", nargs="?", const="", metavar="F", help="log to a file too")
+    agent.add_argument("-v", "--verbose", action="append", default=[], nargs="?", const="dbg", metavar="SPEC",
+                       help="log more: dbg, or MODULE:FACILITY:LEVEL as OVS has it")  # fmt: skip
+    fleet_options.add(verbs, common, agent, database)
 
 
 def _add_incident(verbs: Any, common: _Parser) -> None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from ovs_keepalive.config_sections import CPUS, Fleet, Offload, key
 from ovs_keepalive.formats.listen import Address
 
-
-def _key(text: str, *, unit: str = "", live: bool = False, kind: str = "", **limits: Any) -> msgspec.Meta:
-    """What a key means, in sentences. live: SIGHUP applies a change; kind: its values in words; limits: msgspec's."""
-    return msgspec.Meta(description=text, extra={"unit": unit, "live": live, "kind": kind}, **limits)
-
-
-SECTIONS = ("offload",)  # of the file: `offload: {capacity: 10}` says the same as `offload.capacity: 10`
-CPUS = r"^(auto|inherit|\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*)$"
+SECTIONS = {
+    "offload": "Flows in hardware (docs/offload.md). Uncomment the name of the section too.",
+    "fleet": "How this host takes part in a fleet (docs/help.md): for `ovs-keepalive fleet agent`, a process of its "
+    "own. Uncomment the name of the section too.",
+}
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
@@ -28,29 +27,29 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
 
     ovsdb: Annotated[
         str,
-        _key(
+        key(
             "Remote of the database: unix:FILE, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT, addresses numeric. "
             "Empty: db.sock in Open vSwitch's run directory. The option --ovsdb goes before it."
         ),
     ] = ""
-    ssl_private_key: Annotated[str, _key("For ssl: remotes: file with this host's private key, PEM.")] = ""
-    ssl_certificate: Annotated[str, _key("For ssl: remotes: file with this host's certificate, PEM.")] = ""
-    ssl_ca_cert: Annotated[
-        str, _key("For ssl: remotes: file with the CA certificates that the server's may be of.")
-    ] = ""
+    ssl_private_key: Annotated[str, key("For ssl: remotes: file with this host's private key, PEM.")] = ""
+    ssl_certificate: Annotated[str, key("For ssl: remotes: file with this host's certificate, PEM.")] = ""
+    ssl_ca_cert: Annotated[str, key("For ssl: remotes: file with the CA certificates that the server's may be of.")] = (
+        ""
+    )
     ssl_hostname: Annotated[
         str,
-        _key(
+        key(
             "For ssl: remotes: DNS name or address that the server's certificate has to bear. "
             "Empty: any certificate of the CA will do, as for Open vSwitch's own tools."
         ),
     ] = ""
     vswitchd_pidfile: Annotated[
-        str, _key("Pidfile of ovs-vswitchd. Empty: any ovs-vswitchd*.pid in Open vSwitch's run directory.")
+        str, key("Pidfile of ovs-vswitchd. Empty: any ovs-vswitchd*.pid in Open vSwitch's run directory.")
     ] = ""
     schema: Annotated[
         Literal["manual", "auto"],
-        _key(
+        key(
             "Who adds the columns to a running ovsdb-server: manual: you, by `ovs-keepalive schema apply`; auto: the "
             "daemon, after each start of Open vSwitch. Read docs/schema.md before you choose auto: other clients of "
             "the database may go deaf.",
@@ -59,17 +58,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = "manual"
     refresh: Annotated[
         int,
-        _key(
+        key(
             "Time stamps in the columns are written at most once in this time.", unit="ms", live=True, ge=1000, le=60000
         ),
     ] = 1000
     mirror: Annotated[
         Literal["none", "external_ids"],
-        _key("Write changes of state also into Open_vSwitch.external_ids. Not for OVN chassis."),
+        key("Write changes of state also into Open_vSwitch.external_ids. Not for OVN chassis."),
     ] = "none"
     max_main_share: Annotated[
         float,
-        _key(
+        key(
             "How much of a core looks may take from vswitchd's main thread. Where the interval needs more, looks are "
             "made less often.",
             unit="%",
@@ -80,7 +79,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = 1.0
     restart_deadline: Annotated[
         float,
-        _key(
+        key(
             "An orderly restart of vswitchd has to be over by then, or its PMDs are GONE.",
             unit="s",
             live=True,
@@ -90,7 +89,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = 60.0
     hung_after: Annotated[
         float,
-        _key(
+        key(
             "A main thread of vswitchd that is silent for so long is HUNG; with further evidence it is after 4 s.",
             unit="s",
             live=True,
@@ -100,21 +99,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = 60.0
     event_witness: Annotated[
         Literal["auto", "off"],
-        _key("Let the kernel tell when a PMD thread leaves its CPU: stalls are told sooner. Needs CAP_PERFMON."),
+        key("Let the kernel tell when a PMD thread leaves its CPU: stalls are told sooner. Needs CAP_PERFMON."),
     ] = "auto"
     affinity: Annotated[
         str,
-        _key(
+        key(
             "CPUs that the daemon runs on. auto: those it was started with, less the ones that PMD threads are pinned "
             "to, followed live; inherit: those it was started with; or a list of CPUs.",
             live=True,
             kind='auto, inherit, or CPUs such as "0,2-3"',
-            pattern=CPUS,
+            pattern=rf"^(auto|inherit|{CPUS})$",
         ),
     ] = "auto"
     web_listen: Annotated[
         str,
-        _key(
+        key(
             "Where the page, the metrics and the JSON are served: HOST:PORT with a numeric HOST or localhost, or off. "
             "Whoever reaches it can read the state of this node, and change nothing. "
             "The option --web-listen goes before it.",
@@ -123,7 +122,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     ] = "127.0.0.1:9811"
     ports_period: Annotated[
         float,
-        _key(
+        key(
             "Time between two looks at the ports, by a process of its own; what changes in the database is looked at "
             "at once. 0: ports are not looked at.",
             unit="s",
@@ -132,12 +131,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             le=3600,
         ),
     ] = 5.0
-    state_dir: Annotated[str, _key("Directory of the black-box records, and of what a new start has to know.")] = (
+    state_dir: Annotated[str, key("Directory of the black-box records, and of what a new start has to know.")] = (
         "/var/lib/ovs-keepalive"
     )
     hooks: Annotated[
         str,
-        _key(
+        key(
             "Directory of programs that are run when a state changes, with the facts in their environment "
             "(docs/monitoring.md). Empty: none.",
             live=True,
@@ -145,45 +144,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             pattern=r"^(/.*)?$",
         ),
     ] = ""
-    offload_allow_act: Annotated[
-        bool,
-        _key(
-            "Whether flows may be moved between hardware and software at all. It also takes "
-            "other_config:keepalive-offload=act, and a person's `offload/arm` (docs/offload.md).",
-            live=True,
-            kind="true or false",
-        ),
-    ] = msgspec.field(default=False, name="offload.allow-act")
-    offload_capacity: Annotated[
-        int,
-        _key(
-            "Flows that a table of the hardware holds, as its maker says. 0: not known, it is learned.",
-            unit="flows",
-            live=True,
-            ge=0,
-            le=100_000_000,
-        ),
-    ] = msgspec.field(default=0, name="offload.capacity")
-    offload_table_groups: Annotated[
-        tuple[tuple[str, ...], ...],
-        _key(
-            "Network devices that share one table of the hardware, such as the representors of one NIC: a list of "
-            "lists of names. Any other device counts as having a table of its own.",
-            live=True,
-            kind="a list of lists of names: [[p0, p1], [p2, p3]]",
-        ),
-    ] = msgspec.field(default=(), name="offload.table-groups")
-    offload_most_flows: Annotated[
-        int,
-        _key(
-            "With more flows in the datapath none is looked at: a dump takes 10 us of vswitchd's main thread for each, "
-            "at a stretch.",
-            unit="flows",
-            live=True,
-            ge=100,
-            le=1_000_000,
-        ),
-    ] = msgspec.field(default=50_000, name="offload.most-flows")
+    offload: Offload = Offload()
+    fleet: Fleet = Fleet()
 
 
 @dataclass(frozen=True)
@@ -201,28 +163,51 @@ class Options:
 class Key(NamedTuple):
     """What is to be known of one key of the file."""
 
-    name: str
+    name: str  # with its section before it: "fleet.cell"
     kind: str  # its values, in words: "integer, 1000 to 60000 ms"
     default: str  # as it is written in the file
     text: str  # what it means, in sentences
     live: bool  # SIGHUP applies a change
-    field: str  # of Config
+
+    def of(self, config: Config) -> Any:
+        """The value that it has there."""
+        value: Any = config
+        for part in self._path:
+            value = getattr(value, part)
+        return value
+
+    def put(self, config: Config, value: Any) -> Config:
+        """The configuration with that value."""
+        *section, name = self._path
+        if section:
+            name, value = section[0], msgspec.structs.replace(getattr(config, section[0]), **{name: value})
+        return msgspec.structs.replace(config, **{name: value})
+
+    @property
+    def _path(self) -> list[str]:
+        return self.name.replace("-", "_").split(".")
 
 
 def documented_keys() -> tuple[Key, ...]:
     """Every key, in the order of the default file: it, the man page and the reload are made of this."""
-    info = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(Config))
-    return tuple(_documented(field) for field in info.fields)
+    return tuple(_documented(cast(msgspec.inspect.StructType, msgspec.inspect.type_info(Config)), ""))
 
 
-def _documented(field: msgspec.inspect.Field) -> Key:
-    meta = cast(msgspec.inspect.Metadata, field.type)
-    extra = meta.extra or {}
-    text = (meta.extra_json_schema or {})["description"]
-    plain = type(field.default) in (int, float)
-    default = f"{field.default:.12g}" if plain else json.dumps(field.default)
-    kind = extra["kind"] or _kind(meta.type, extra["unit"])
-    return Key(field.encode_name, kind, default, text, extra["live"], field.name)
+def _documented(struct: msgspec.inspect.StructType, section: str) -> Iterator[Key]:
+    for field in struct.fields:
+        if isinstance(field.type, msgspec.inspect.StructType):
+            yield from _documented(field.type, f"{field.encode_name}.")
+            continue
+        meta = cast(msgspec.inspect.Metadata, field.type)
+        extra = meta.extra or {}
+        text = (meta.extra_json_schema or {})["description"]
+        kind = extra["kind"] or _kind(meta.type, extra["unit"])
+        yield Key(f"{section}{field.encode_name}", kind, _default(field), text, extra["live"])
+
+
+def _default(field: msgspec.inspect.Field) -> str:
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _kind(type_: msgspec.inspect.Type, unit: str) -> str:
@@ -233,6 +218,8 @@ def _kind(type_: msgspec.inspect.Type, unit: str) -> str:
             return f"integer, {least} to {most} {unit}"
         case msgspec.inspect.FloatType(ge=least, le=most):
             return f"number, {least:g} to {most:g} {unit}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
     return "text"
 
 
@@ -244,26 +231,33 @@ def default_file() -> str:
         "# Whether PMD threads are watched, and how often, stands in OVSDB: Open_vSwitch other_config:enable-keepalive",
         "# and keepalive-interval.",
     ]
-    for key in documented_keys():
-        how = "applied by SIGHUP" if key.live else "read at the start"
-        lines += [
-            "",
-            *(f"# {line}" for line in textwrap.wrap(key.text, 110, break_on_hyphens=False)),
-            f"# ({key.kind}; {how})",
-        ]
-        lines.append(f"#{key.name}: {key.default}")
+    shown = ""
+    for one in documented_keys():
+        section, _, name = one.name.rpartition(".")
+        if section != shown:
+            lines += ["", *(f"# {line}" for line in _wrapped(SECTIONS[section])), f"#{section}:"]
+            shown = section
+        indent = "  " if section else ""
+        how = "applied by SIGHUP" if one.live else "read at the start"
+        lines += ["", *(f"# {line}" for line in _wrapped(one.text)), f"# ({one.kind}; {how})"]
+        lines.append(f"#{indent}{name}: {one.default}")
     return "\n".join(lines) + "\n"
 
 
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, break_on_hyphens=False)
+
+
 def merged(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
-    """What a reload makes of them: the live keys of the new one, all others of the old; and a line a changed key."""
-    live: dict[str, Any] = {}
+    """What a reload of the daemon makes of them: the live keys of the new one, all others of the old; and a line a
+    changed key."""
+    live: Config = old
     lines = []
-    for key in documented_keys():
-        was, wanted = getattr(old, key.field), getattr(new, key.field)
+    for one in documented_keys():
+        was, wanted = one.of(old), one.of(new)
         if wanted == was:
             continue
-        if key.live:
-            live[key.field] = wanted
-        lines.append(f"{key.name}: {was!r} -> {wanted!r}" + ("" if key.live else ": at the next start"))
-    return msgspec.structs.replace(old, **live), tuple(lines)
+        if one.live:
+            live = one.put(live, wanted)
+        lines.append(f"{one.name}: {was!r} -> {wanted!r}" + ("" if one.live else ": at the next start"))
+    return live, tuple(lines)

@@ -74,11 +74,11 @@ def parse(text: str, name: str) -> Config:
         raise Invalid(one_line(f"{name}: {where}{why}: not valid YAML: correct it")) from error
     if raw is None:
         return Config()
-    raw = _flat(raw, name)
+    raw = _folded(raw, name)
     try:
         config = msgspec.convert(raw, Config, strict=True)
         listen.parse(config.web_listen)
-        twice = [one for one, times in Counter(chain.from_iterable(config.offload_table_groups)).items() if times > 1]
+        twice = [one for one, times in Counter(chain.from_iterable(config.offload.table_groups)).items() if times > 1]
     except msgspec.ValidationError as error:
         raise Invalid(one_line(f"{name}: {_explain(str(error), raw)}")) from error
     except listen.BadAddress as error:
@@ -92,37 +92,36 @@ def parse(text: str, name: str) -> Config:
     return config
 
 
-def _flat(raw: Any, name: str) -> Any:
-    """The document with its sections' keys by their full names. Raises Invalid."""
+def _folded(raw: Any, name: str) -> Any:
+    """The document with keys that have a dot in their sections. Raises Invalid."""
     if not isinstance(raw, dict):
         return raw
-    sections = {key: raw[key] or {} for key in SECTIONS if isinstance(raw.get(key, 0), dict | None)}
-    flat = {key: value for key, value in raw.items() if key not in sections}
-    for section, inner in sections.items():
-        for key, value in inner.items():
-            full = f"{section}.{key}"
-            if full in flat:
-                raise Invalid(one_line(f"{name}: {full}: given twice: remove one"))
-            flat[full] = value
-    return flat
+    folded = {key: {} if key in SECTIONS and value is None else value for key, value in raw.items()}
+    for key in raw:
+        section, dot, inner = key.partition(".") if isinstance(key, str) else ("", "", "")
+        if not dot or section not in SECTIONS or not isinstance(folded.get(section, {}), dict):
+            continue
+        if inner in folded.get(section, {}):
+            raise Invalid(one_line(f"{name}: {key}: given twice: remove one"))
+        folded[section] = {**folded.get(section, {}), inner: folded.pop(key)}
+    return folded
 
 
 def _explain(message: str, raw: Any) -> str:
     """msgspec's "Expected `int` >= 1000 - at `$.refresh`" as: the key, its value, the cure."""
     unknown = re.match(r"Object contains unknown field `(.+?)`", message)
-    if unknown is not None:
-        return f"{unknown[1]}: unknown key: remove it, or use one of {', '.join(key.name for key in documented_keys())}"
     path = re.search(r" - at `\$\.?([^`]*)`$", message)
+    if unknown is not None:
+        section = f"{path[1]}." if path is not None and path[1] else ""
+        known = (key.name for key in documented_keys() if key.name.rpartition(".")[0] == section.rstrip("."))
+        return f"{section}{unknown[1]}: unknown key: remove it, or use one of {', '.join(known)}"
     expected = message if path is None else message[: path.start()]
-    key = path[1].partition("[")[0] if path is not None else ""  # of a list: the whole of it
-    value = raw.get(key) if isinstance(raw, dict) and key else raw
-    if (
-        expected.startswith("Invalid enum value")
-        or "matching regex" in expected
-        or "`bool`" in expected
-        or (path and "[" in path[1])
-    ):
-        expected = f"Expected {next(one.kind for one in documented_keys() if one.name == key)}"
+    key, _, inside = path[1].partition("[") if path is not None else ("", "", "")  # of a list: the whole of it
+    value = raw
+    for part in key.split(".") if key else ():
+        value = value.get(part) if isinstance(value, dict) else value
+    if inside or expected.startswith("Invalid enum value") or "matching regex" in expected or "`bool`" in expected:
+        expected = f"Expected {next((one.kind for one in documented_keys() if one.name == key), 'another value')}"
     try:
         shown = _REPR.repr(value)
     except ValueError:  # Python writes no such number in decimals

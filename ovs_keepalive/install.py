@@ -25,6 +25,7 @@ from ovs_keepalive.config_file import DEFAULT_PATH
 
 NAME = "ovs-keepalive"
 UNIT = f"{NAME}.service"
+FLEET = f"{NAME}-fleet.service"  # of the agent, which nobody has to start
 SHIPPED_COMMAND = f"/usr/bin/{NAME}"  # what the unit in share/ names
 STATE = Path("/var/lib/ovs-keepalive")
 RUNNING = Path("/run/systemd/system")  # there where systemd runs (sd_booted(3))
@@ -194,9 +195,8 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
     lib, share = wishes.prefix / "lib", wishes.prefix / "share"
     units = lib / "systemd" / "system"
     drop_ins = units / f"{UNIT}.d"
-    unit = _shipped("systemd", UNIT).replace(f"ExecStart={SHIPPED_COMMAND} ", f"ExecStart={command} ")
     files = {
-        units / UNIT: unit,
+        **{units / unit: _started(_shipped("systemd", unit), command) for unit in (UNIT, FLEET)},
         share / "man" / "man8" / f"{NAME}.8": _shipped("man", f"{NAME}.8"),
         share / "man" / "man5" / f"{NAME}.conf.5": _shipped("man", f"{NAME}.conf.5"),
         share / "bash-completion" / "completions" / NAME: _shipped("completion", NAME),
@@ -208,8 +208,9 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
     if wishes.user is None:
         files[lib / "sysusers.d" / f"{NAME}.conf"] = _shipped("sysusers.d", f"{NAME}.conf")
     else:
-        text = _shipped("systemd", f"{UNIT}.d", "20-user.conf").replace(f"User={NAME}\n", f"User={wishes.user}\n")
-        files[drop_ins / "20-user.conf"] = text
+        files[drop_ins / "20-user.conf"] = _as_user(UNIT, wishes.user)
+    if wishes.umask or wishes.user is not None:
+        files[units / f"{FLEET}.d" / "20-user.conf"] = _as_user(FLEET, wishes.user or NAME)
     if wishes.umask:
         files[lib / "tmpfiles.d" / f"{NAME}.conf"] = _shipped("tmpfiles.d", f"{NAME}.conf")
         files[drop_ins / "10-umask.conf"] = _shipped("systemd", f"{UNIT}.d", "10-umask.conf")
@@ -218,6 +219,16 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
     if wishes.full_causes:
         files[drop_ins / "30-full-causes.conf"] = _shipped("systemd", f"{UNIT}.d", "30-full-causes.conf")
     return {path: text.encode() for path, text in files.items()}
+
+
+def _started(unit: str, command: Path) -> str:
+    """The unit with the command that is installed."""
+    return unit.replace(f"ExecStart={SHIPPED_COMMAND} ", f"ExecStart={command} ")
+
+
+def _as_user(unit: str, user: str) -> str:
+    """The drop-in by which a unit runs as that user."""
+    return _shipped("systemd", f"{unit}.d", "20-user.conf").replace(f"User={NAME}\n", f"User={user}\n")
 
 
 def _for_collectd(wishes: Wishes, command: Path) -> str:
@@ -263,13 +274,14 @@ def _uninstall(tree: _Tree, prefix: Path, *, on_this_host: bool) -> None:
         raise Refused(f"{tree.at(manifest_path(prefix))}: not there: nothing was installed below {prefix}")
     systemd = on_this_host and RUNNING.is_dir()
     if systemd:
-        _call(tree, "systemctl", "disable", "--now", UNIT)
+        there = {Path(path).name for path in manifest.files}
+        _call(tree, "systemctl", "disable", "--now", *(unit for unit in (FLEET, UNIT) if unit in there))
     for path in manifest.files:
         tree.remove(path)
-    there = tree.read(DEFAULT_PATH)
-    if there is not None and _digest(there) == manifest.configuration:
+    found = tree.read(DEFAULT_PATH)
+    if found is not None and _digest(found) == manifest.configuration:
         tree.remove(str(DEFAULT_PATH))
-    elif there is not None:
+    elif found is not None:
         tree.say(f"kept {tree.at(DEFAULT_PATH)}: it is not as install wrote it")
     tree.remove(str(manifest_path(prefix)))
     for directory in reversed(manifest.directories):

@@ -76,9 +76,9 @@ class OffloadWatch:
     def take(self, other_config: Mapping[str, str], asked: Asked, config: Config) -> None:
         """What is wanted from now on."""
         enabled, rebalanced = (is_true(other_config, key) for key in ("hw-offload", "offload-rebalance"))
-        self._wanted = Wanted(asked.offload, config.offload_allow_act, enabled, rebalanced)
-        self._limits = LIMITS._replace(capacity=config.offload_capacity or None, groups=config.offload_table_groups)
-        self._share, self._most = config.max_main_share / 100 * PART, config.offload_most_flows
+        self._wanted = Wanted(asked.offload, config.offload.allow_act, enabled, rebalanced)
+        self._limits = LIMITS._replace(capacity=config.offload.capacity or None, groups=config.offload.table_groups)
+        self._share, self._most = config.max_main_share / 100 * PART, config.offload.most_flows
 
     def run(self, now: Moment, snapshot: Snapshot | None) -> None:
         """One turn. snapshot: the newest."""

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,13 @@ from ovs_keepalive.formats import document, node, screen
 from ovs_keepalive.formats.node import Node
 from ovs_keepalive.formats.plain import json_line, one_line
 from ovs_keepalive.formats.view import Open, View, keys, press, rows
-from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
+from ovs_keepalive.question import Question, daemon_socket
 from ovs_keepalive.terminal import Terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EVERY = 0.5  # seconds between two questions for the state
-DEADLINE = 2.0  # seconds for an answer
-STALE = 1.5  # seconds after which an answer is old
 LOOKED = 3.0  # seconds after which a daemon that looks once a second at least has not looked
 ESCAPE = 0.05  # seconds after which an escape is no beginning of another key
 WELL, UNHEALTHY, UNREACHABLE = 0, 1, 3
@@ -59,95 +58,11 @@ STYLES = {
 }
 
 
-class Question:
-    """One question, asked again and again, of whichever daemon has the pidfile. Nothing here waits."""
-
-    def __init__(self, rundir: Path, every: float, method: str, *arguments: str) -> None:
-        self._rundir, self._every = rundir, every
-        self._words = (method, *arguments)
-        self._path: Path | None = None
-        self._client: AppctlClient | None = None
-        self._due = 0.0  # monotonic: the next question …
-        self._sent = 0.0  # … and the last
-        self.answer: str | None = None  # the last one
-        self.at = 0.0  # monotonic, of that
-        self.failure = ""  # why there has been none since; "" while all is well
-
-    def step(self, now: float) -> bool:
-        """Ask, or take the answer, whichever is due; True for a new answer. now: monotonic seconds."""
-        try:
-            if self._client is not None and self._client.waiting:
-                return self._take(self._client, now)
-            if now >= self._due:
-                self._due = self._sent = now
-                self._due += self._every
-                self._ask()
-        except Refused as refused:
-            self.answer, self.at, self.failure = str(refused), now, ""
-            return True
-        except NoAnswer as error:
-            self.failure = str(error)
-        return False
-
-    def stale(self, now: float) -> str:
-        """Why what is known is old; "" while it is new."""
-        if not self.failure and self.answer is not None and now - self.at <= STALE:
-            return ""
-        silence = f" for {now - self.at:.0f} s" if self.answer is not None else ""
-        why = f": {self.failure}" if self.failure else ""
-        if not why and self.answer is None and now - self._sent < STALE:
-            return "asking the daemon"
-        return f"no answer from the daemon{silence}{why}"
-
-    def wait(self, poll: select.poll) -> None:
-        """Let the poll wake for its answer."""
-        if self._client is not None and self._client.waiting and (descriptor := self._client.fileno()) is not None:
-            poll.register(descriptor, select.POLLIN | (select.POLLOUT if self._client.sending else 0))
-
-    def asks(self, argument: str) -> bool:
-        """Whether that is its argument."""
-        return self._words[-1] == argument
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._client is not None:
-            self._client.close()
-
-    def _take(self, client: AppctlClient, now: float) -> bool:
-        reply = client.receive()
-        if reply is None:
-            if now - self._sent > DEADLINE:
-                client.close()
-                raise NoAnswer(f"none within {DEADLINE:g} s")
-            return False
-        self.answer, self.at, self.failure = reply, now, ""
-        return True
-
-    def _ask(self) -> None:
-        path = _control_socket(self._rundir)
-        if self._client is None or path != self._path:
-            self.close()
-            self._path, self._client = path, AppctlClient(path)
-        self._client.receive()  # it may have hung up since
-        self._client.ask(*self._words)
-
-
-def _control_socket(rundir: Path) -> Path:
-    pidfile = rundir / "ovs-keepalive.pid"
-    try:
-        pid = pidfile.read_bytes()[:32].strip()
-    except OSError as error:
-        raise NoAnswer(f"{pidfile}: {error.strerror}: start ovs-keepalive run, or set OVS_RUNDIR") from error
-    if not pid.isdigit():
-        raise NoAnswer(f"{pidfile}: {pid!r} is no process id: is ovs-keepalive running?")
-    return rundir / f"ovs-keepalive.{pid.decode()}.ctl"
-
-
 class Watched:
     """The node as the daemon tells it, and how old that is."""
 
     def __init__(self, rundir: Path) -> None:
-        self.question = Question(rundir, EVERY, "keepalive/status", "--json")
+        self.question = Question(partial(daemon_socket, rundir), EVERY, "keepalive/status", "--json")
         self.document: Any = None
         self.node: Node | None = None
         self._moved = 0.0  # monotonic: when the daemon's looks were last seen to go on
@@ -265,7 +180,7 @@ def _print(watched: Watched, said: Callable[[Watched, str], list[str]]) -> int:
             for line in said(watched, stale):
                 print(line, flush=True)
         poll = select.poll()
-        watched.question.wait(poll)
+        watched.question.wait(poll.register)
         poll.register(sys.stdout.fileno(), 0)  # POLLERR: whoever read it is gone
         if any(descriptor == sys.stdout.fileno() for descriptor, _ in poll.poll(EVERY * 1000 / 2)):
             return WELL
@@ -329,9 +244,9 @@ class _Screen:
         poll = select.poll()
         poll.register(sys.stdin.fileno(), select.POLLIN)
         poll.register(terminal.wakeup.fileno(), select.POLLIN)
-        self._watched.question.wait(poll)
+        self._watched.question.wait(poll.register)
         if self._explain is not None:
-            self._explain.wait(poll)
+            self._explain.wait(poll.register)
         seconds = ESCAPE if self._typed else EVERY / 2
         for descriptor, events in poll.poll(seconds * 1000):
             if descriptor == sys.stdin.fileno():
@@ -366,7 +281,7 @@ class _Screen:
             self._explain.close()
             self._explain = None
         if wanted is not None and self._explain is None:
-            self._explain = Question(dirs.rundir(), 2 * EVERY, "keepalive/explain", wanted)
+            self._explain = Question(partial(daemon_socket, dirs.rundir()), 2 * EVERY, "keepalive/explain", wanted)
 
 
 def _styled(console: Console, line: screen.Line, width: int) -> str:

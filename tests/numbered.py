@@ -11,7 +11,7 @@ import itertools
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,12 +45,18 @@ def frame(number: int) -> bytes:
     return FRAME.pack(TO, FROM, ETHERTYPE, MAGIC, number)
 
 
+def answer(number: int) -> bytes:
+    """One packet the other way."""
+    return FRAME.pack(FROM, TO, ETHERTYPE, MAGIC, number)
+
+
 class Sender(Background):
     """Sends packets evenly to the stream of a dummy port, whether or not anybody listens."""
 
-    def __init__(self, path: Path, rate: float = RATE) -> None:
+    def __init__(self, path: Path, rate: float = RATE, packet: Callable[[int], bytes] = frame) -> None:
         super().__init__()
         self.sent = 0
+        self._packet = packet
         self._path = path
         self._rate = rate
         self._stream: socket.socket | None = None
@@ -62,7 +68,7 @@ class Sender(Background):
         while not self.over.is_set():
             number = max(number + 1, int((time.monotonic() - begin) * self._rate))
             time.sleep(max(0.0, begin + number / self._rate - time.monotonic()))
-            data = frame(number)
+            data = self._packet(number)
             with suppress(BlockingIOError):  # it does not read: lost
                 self._send(struct.pack("!H", len(data)) + data)
         if self._stream is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
@@ -12,6 +13,13 @@ from ovs_keepalive.core import ledger
 from ovs_keepalive.core.model import Pmd, Snapshot
 from ovs_keepalive.core.offload import Netdev
 from ovs_keepalive.core.ports import PortState
+
+PREFIX = "ovs_keepalive_"
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_ASKS_OPENMETRICS = re.compile(r"\s*application/openmetrics-text\s*(;|$)", re.IGNORECASE)
+_NOT_AT_ALL = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
+_VERSION = re.compile(r";\s*version=\"?([^;\"\s]*)", re.IGNORECASE)
 
 
 class Kind(StrEnum):
@@ -83,3 +91,33 @@ def label(name: str, value: str) -> str:
     """One label as it stands between the braces. The value has to be fit to leave; quoted it is here."""
     quoted = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
     return f'{name}="{quoted}"'
+
+
+def written(name: str, kind: Kind, help_: str, rows: Iterable[Row], *, openmetrics: bool) -> str:
+    """One metric as it stands in the exposition; nothing if it has no rows. name: without PREFIX."""
+    name = PREFIX + name
+    lines = "".join(
+        [
+            f"{name}{suffix}{{{labels}}} {value!r}\n" if labels else f"{name}{suffix} {value!r}\n"
+            for labels, value, suffix in rows
+        ]
+    )
+    if not lines:
+        return ""
+    told = str(Kind.GAUGE if kind is Kind.INFO and not openmetrics else kind)
+    if openmetrics:
+        name = name.removesuffix("_total").removesuffix("_info")
+    return f"# HELP {name} {help_}\n# TYPE {name} {told}\n{lines}"
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether the header names OpenMetrics 1.0. Its other words are for choices that there are not here.
+
+    prometheus_client.exposition.choose_encoder would do, but raises TypeError for `version=a`.
+    """
+    for wish in accept.split(","):
+        if _ASKS_OPENMETRICS.match(wish) and not _NOT_AT_ALL.search(wish):
+            version = _VERSION.search(wish)
+            if version is None or version[1].startswith("1."):
+                return True
+    return False

@@ -15,12 +15,9 @@ from ovs_keepalive.core import breaks, ledger, tally
 from ovs_keepalive.core.model import NEVER, Cause, Pmd, State, VswitchdState
 from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.formats import offload_metrics
-from ovs_keepalive.formats.metric import Facts, Family, Kind, Page, Row, label
+from ovs_keepalive.formats.metric import Facts, Family, Kind, Page, Row, label, written
 from ovs_keepalive.formats.plain import one_line
 
-PREFIX = "ovs_keepalive_"
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 # The first words of lines that say what is not seen (core.vswitchd.blind), by the source that does not show it.
 BLIND = {"control-socket": ("iterations", "rxqs", "main thread"), "proc": ("threads",)}
 
@@ -35,29 +32,9 @@ def text(facts: Facts, *, openmetrics: bool) -> Iterator[str]:
             rows = family.rows(page)
         else:
             continue
-        if lines := _lines(PREFIX + family.name, rows):
-            yield _head(family, openmetrics=openmetrics)
-            yield lines
+        yield written(family.name, family.kind, family.help, rows, openmetrics=openmetrics)
     if openmetrics:
         yield "# EOF\n"
-
-
-def _head(family: Family, *, openmetrics: bool) -> str:
-    name, kind = PREFIX + family.name, str(family.kind)
-    if openmetrics:
-        name = name.removesuffix("_total").removesuffix("_info")
-    elif family.kind is Kind.INFO:
-        kind = Kind.GAUGE
-    return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n"
-
-
-def _lines(name: str, rows: Iterable[Row]) -> str:
-    return "".join(
-        [
-            f"{name}{suffix}{{{labels}}} {value!r}\n" if labels else f"{name}{suffix} {value!r}\n"
-            for labels, value, suffix in rows
-        ]
-    )
 
 
 def _by_name(pmds: Iterable[Pmd]) -> tuple[tuple[str, str, Pmd], ...]:

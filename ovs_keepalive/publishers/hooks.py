@@ -96,13 +96,29 @@ def programs(directory: Path) -> tuple[list[Path], dict[Path, str]]:
     return [path for path in entries if path not in refused], refused
 
 
+def objection(program: Path) -> str:
+    """Why a program that was named by itself is not run, with the thing and the cure; "" if it may be."""
+    try:
+        for place in program.parents:
+            if why := _why_not_trusted(place.stat(), sticky=True):
+                return f"{place}: {why}"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}: name a program that is there"
+    why = _why_no_program(program)
+    return f"{program}: {why}" if why else ""
+
+
 def _why_not_run(path: Path) -> str:
+    if not NAME.fullmatch(path.name):
+        return "only letters, digits, - and _ may be in the name of a hook: rename it"
+    return _why_no_program(path)
+
+
+def _why_no_program(path: Path) -> str:
     try:
         found = path.lstat()
     except OSError as error:  # taken away this moment
         return error.strerror or str(error)
-    if not NAME.fullmatch(path.name):
-        return "only letters, digits, - and _ may be in the name of a hook: rename it"
     if not stat.S_ISREG(found.st_mode):
         return "no regular file: put the program itself there"
     if why := _why_not_trusted(found, sticky=False):

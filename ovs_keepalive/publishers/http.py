@@ -25,6 +25,7 @@ import ovs.vlog
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats import listen
+from ovs_keepalive.formats.answers import EVENTS, HEADERS, JSON, STRANGER, TEXT, kind
 from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.publishers.board import PAUSE, REFRESH, Board, Shown
 
@@ -34,20 +35,12 @@ CONNECTIONS = 64  # at once; one more is answered 503
 VIEWERS = 32  # of them may follow the events
 PATIENCE = 10.0  # seconds for a request to come in, and for an answer to be taken
 AGAIN = 5.0  # seconds until a port that is taken is tried again
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-TEXT, JSON = "text/plain; charset=utf-8", "application/json"
-SCRIPT, PICTURE = "text/javascript; charset=utf-8", "image/svg+xml"
 FILES = {  # of share/web
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    **{f"/{name}.js": (f"{name}.js", SCRIPT) for name in ("page", "table", "text", "verdict")},
-    **{f"/{name}.svg": (f"{name}.svg", PICTURE) for name in ("icon", "icon-failure", "icon-warning", "icon-well")},
+    f"/{'' if name == 'index.html' else name}": name
+    for name in (
+        *("index.html", "page.css", "page.js", "table.js", "text.js", "verdict.js"),
+        *("icon.svg", "icon-failure.svg", "icon-warning.svg", "icon-well.svg"),
+    )
 }
 
 Metrics = Callable[[str], tuple[str, bytes]]  # of the Accept header: content type and body
@@ -267,16 +260,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         board = self.server.board
         if not self._is_for_us():
-            self._answer(HTTPStatus.MISDIRECTED_REQUEST, TEXT, b"Host: this listener is localhost only\n")
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, TEXT, STRANGER.encode())
         elif path in FILES:
-            name, kind = FILES[path]
-            self._answer(HTTPStatus.OK, kind, (resources.files("ovs_keepalive") / "share" / "web" / name).read_bytes())
+            name = FILES[path]
+            self._answer(
+                HTTPStatus.OK, kind(name), (resources.files("ovs_keepalive") / "share" / "web" / name).read_bytes()
+            )
         elif path == "/healthz":
             status, line = board.health()
             self._answer(status, TEXT, f"{one_line(line)}\n".encode())
         elif path == "/metrics" and self.server.metrics is not None:
-            kind, body = self.server.metrics(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, kind, body)
+            of_metrics, body = self.server.metrics(self.headers.get("Accept", ""))
+            self._answer(HTTPStatus.OK, of_metrics, body)
         elif path == "/api/strip.json":
             self._answer(HTTPStatus.OK, JSON, board.strip())
         elif path in ("/api/node.json", "/api/events") and not board.shown:
@@ -297,7 +292,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _follow(self) -> None:
         if self.command == "HEAD":
-            self._answer(HTTPStatus.OK, "text/event-stream", b"")
+            self._answer(HTTPStatus.OK, EVENTS, b"")
         elif not self.server.view(+1):
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"too many viewers: ask /api/node.json\n")
         else:
@@ -307,7 +302,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.server.view(-1)
 
     def _stream(self, board: Board) -> None:
-        self._head(HTTPStatus.OK, "text/event-stream", None)
+        self._head(HTTPStatus.OK, EVENTS, None)
         self.wfile.write(f"retry: {REFRESH * 1000:.0f}\n\n".encode())
         version = -1
         while not board.over.is_set():
@@ -317,14 +312,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(b"event: node\nid: %d\ndata: %s\n\n" % (shown.snapshot.seq, board.node()))
             board.over.wait(PAUSE)
 
-    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        self._head(status, kind, len(body))
+    def _answer(self, status: HTTPStatus, content: str, body: bytes) -> None:
+        self._head(status, content, len(body))
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _head(self, status: HTTPStatus, kind: str, length: int | None) -> None:
+    def _head(self, status: HTTPStatus, content: str, length: int | None) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content)
         self.send_header("Connection", "close")
         if length is not None:
             self.send_header("Content-Length", str(length))

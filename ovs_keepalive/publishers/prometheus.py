@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,6 @@ from ovs_keepalive.formats.plain import one_line
 
 NO_OFFLOAD = metric.Offloaded()
 PAUSE = 0.25  # seconds between two snapshots without a transition of which one page will do
-_ASKS_OPENMETRICS = re.compile(r"\s*application/openmetrics-text\s*(;|$)", re.IGNORECASE)
-_NOT_AT_ALL = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
-_VERSION = re.compile(r";\s*version=\"?([^;\"\s]*)", re.IGNORECASE)
 
 
 class _Taken(NamedTuple):
@@ -77,14 +73,14 @@ class Exposition:
         One thread at a time makes one, and it serves all who ask until there is news, or for PAUSE: however many they
         are, they take no more of the interpreter from the beat.
         """
-        openmetrics = wants_openmetrics(accept)
+        openmetrics = metric.wants_openmetrics(accept)
         with self._lock:
             of, page = self._pages[openmetrics]
             if of is None or not _says_the_same(of, self._taken):
                 of = self._taken
                 page = self._page(of, openmetrics=openmetrics)
                 self._pages[openmetrics] = (of, page)
-        return metrics.OPENMETRICS if openmetrics else metrics.TEXT, page
+        return metric.OPENMETRICS if openmetrics else metric.TEXT, page
 
     def _page(self, taken: _Taken, *, openmetrics: bool) -> bytes:
         own = metric.Own(self._cpu(), self._self.memory_info().rss, self._began)
@@ -112,16 +108,3 @@ def _says_the_same(of: _Taken, now: _Taken) -> bool:
     same = of.snapshot.history is now.snapshot.history and of.snapshot.settings == now.snapshot.settings
     same = same and of.ports is now.ports and of.offload.netdevs is now.offload.netdevs
     return same and now.snapshot.at.mono - of.snapshot.at.mono < PAUSE
-
-
-def wants_openmetrics(accept: str) -> bool:
-    """Whether the header names OpenMetrics 1.0. Its other words are for choices that there are not here.
-
-    prometheus_client.exposition.choose_encoder would do, but raises TypeError for `version=a`.
-    """
-    for wish in accept.split(","):
-        if _ASKS_OPENMETRICS.match(wish) and not _NOT_AT_ALL.search(wish):
-            version = _VERSION.search(wish)
-            if version is None or version[1].startswith("1."):
-                return True
-    return False

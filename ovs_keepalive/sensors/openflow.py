@@ -65,14 +65,22 @@ class Ofctl:
         """Take our flow away, and no other. Raises NoFlows."""
         self._ask("del-flows", f"cookie={COOKIE:#x}/-1")
 
-    def _ask(self, *words: str) -> str:
-        """words: options, then the command; behind it comes the bridge."""
+    def with_cookie(self, cookie: int, mask: int) -> str:
+        """The flows whose cookie is that one, by that mask, as they are listed. Raises NoFlows."""
+        return self._ask("--no-names", "--no-stats", "dump-flows", f"cookie={cookie:#x}/{mask:#x}")
+
+    def bundle(self, changes: str) -> None:
+        """All of these changes at once or none, a line each: `add FLOW`, `delete FLOW`. Raises NoFlows."""
+        self._ask("--bundle", "add-flows", "-", text=changes)
+
+    def _ask(self, *words: str, text: str = "") -> str:
+        """words: options, then the command; behind it comes the bridge. text: what it reads."""
         at = next(number for number, word in enumerate(words) if not word.startswith("--")) + 1
         options = [f"--protocols={VERSIONS}", f"--timeout={self._deadline:.0f}"]
         argv = ["ovs-ofctl", *options, *words[:at], self._target, *words[at:]]
         try:
             done = subprocess.run(
-                argv, capture_output=True, check=False, timeout=2 * self._deadline, stdin=subprocess.DEVNULL
+                argv, capture_output=True, check=False, timeout=2 * self._deadline, input=text.encode()
             )
         except (OSError, ValueError) as error:
             raise NoFlows(f"ovs-ofctl: {error}: is openvswitch-switch installed?") from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ovs_keepalive.config import Config
+from ovs_keepalive.config_sections import Offload as Section
 from ovs_keepalive.core import offload_act
 from ovs_keepalive.core.model import ProcessId, Transition
 from ovs_keepalive.core.offload import Hardware, Limits, Move, Netdev, OffloadState, Plan
@@ -66,7 +67,9 @@ def _report(data: bytes) -> None:
     report = offload_wire.report(data)
     assert offload_wire.report(offload_wire.line(report)) == report
     watch = OffloadWatch(_Pipe(report), list[Transition]().append)
-    watch.take({"hw-offload": "true"}, Asked(enabled=True, offload=Offload.ACT), Config(offload_allow_act=True))
+    watch.take(
+        {"hw-offload": "true"}, Asked(enabled=True, offload=Offload.ACT), Config(offload=Section(allow_act=True))
+    )
     shot = snapshot([], vswitchd=running(FIRST))
     for seconds in (0.0, 5.0, 6.0):
         watch.run(at(1000.0 + seconds), shot)

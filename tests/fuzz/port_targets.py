@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovs_keepalive.core import port_states, port_watch
 from ovs_keepalive.core.ports import Peers, PortsMemory
-from ovs_keepalive.formats import flows, mounts, net_unix, plain, ports, survey, trace
+from ovs_keepalive.formats import flows, mounts, net_unix, plain, ports, service_flows, survey, trace
 from ovs_keepalive.formats.flows import Flows
 from ovs_keepalive.sensors import places
 from tests import port_looks
@@ -28,6 +28,7 @@ def _flows(data: bytes) -> None:
     assert found.total > 0 or found == Flows(0)
     assert all(port >= 0 for port in found.outputs | found.inputs)
     assert (flows.count(text) or 0) >= 0
+    assert all(cookie & service_flows.MASK == service_flows.OURS for cookie in service_flows.there(text))
 
 
 def _trace(data: bytes) -> None:

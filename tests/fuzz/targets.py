@@ -58,6 +58,8 @@ from ovs_keepalive.sensors.threads import ThreadSensor
 from ovs_keepalive.sensors.vswitchd import Process, VswitchdSensor
 from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 from tests import collectd_words
+from tests.fuzz.agent_targets import AGENT_TARGETS
+from tests.fuzz.fleet_targets import FLEET_TARGETS
 from tests.fuzz.offload_targets import OFFLOAD_TARGETS
 from tests.fuzz.offload_write_targets import OFFLOAD_WRITE_TARGETS
 from tests.fuzz.port_targets import PORT_TARGETS
@@ -756,6 +758,8 @@ TARGETS = (
         "what the doctor is told",
     ),
     Target("plain", _plain, (), seeds("é\x1b[2J", "a\u202e", "\U000e0041", '"\\'), "every way out: text and JSON"),
+    *AGENT_TARGETS,
+    *FLEET_TARGETS,
     *PORT_TARGETS,
     *OFFLOAD_TARGETS,
     *OFFLOAD_WRITE_TARGETS,

@@ -29,6 +29,7 @@ PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 WAIT_ALL = 0x40000000  # __WALL: also for threads that are not our children
 PROC_FILES = ("comm", "schedstat", "stat", "status", "syscall", "wchan")
 PERF, RXQ = ("dpif-netdev/pmd-perf-show", "-nh"), ("dpif-netdev/pmd-rxq-show",)
+STATS = ("dpif-netdev/pmd-stats-show",)
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 DUMP = ("dpctl/dump-flows", "-m", "--no-names")
 PACKET = "in_port(1),eth(src=50:54:00:00:00:01,dst=50:54:00:00:00:02),eth_type(0x1234)"
@@ -192,6 +193,7 @@ class Switch:
     def write_both(self, name: str, *datapath: str) -> None:
         self.write(f"perf-{name}", *PERF, *datapath)
         self.write(f"rxq-{name}", *RXQ, *datapath)
+        self.write(f"stats-{name}", *STATS, *datapath)
 
     def pmds(self) -> dict[str, Path]:
         """/proc directory of each PMD thread, by its name."""

@@ -45,10 +45,10 @@ def _installed(root: Path, wishes: dict[str, Any]) -> Path:
     return root / "usr/lib/systemd/system"
 
 
-def _exposure(analyze: str, root: Path) -> float:
-    argv = [analyze, "security", "--offline=true", f"--root={root}", "--no-pager", "ovs-keepalive.service"]
+def _exposure(analyze: str, root: Path, unit: str = "ovs-keepalive.service") -> float:
+    argv = [analyze, "security", "--offline=true", f"--root={root}", "--no-pager", unit]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    found = re.search(r"Overall exposure level for ovs-keepalive.service: ([0-9.]+)", done.stdout)
+    found = re.search(rf"Overall exposure level for {unit}: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     return float(found[1])
 
@@ -61,10 +61,10 @@ def test_systemd_understands_all_of_it(analyze: str, tmp_path: Path, wishes: dic
     for name in ("ovsdb-server", "ovs-vswitchd"):  # Open vSwitch's own, on which its drop-ins lie
         (units / f"{name}.service").write_text("[Service]\nExecStart=/usr/bin/kill\n")
     # What its units are ordered by. Only those of systemd itself: the tree has no others.
-    for name in ("sysinit", "basic", "shutdown", "multi-user"):
+    for name in ("sysinit", "basic", "shutdown", "multi-user", "network-online"):
         (units / f"{name}.target").write_text("[Unit]\n")
     argv = [analyze, "verify", "--man=no", f"--root={tmp_path}"]
-    verified = [f"{name}.service" for name in ("ovs-keepalive", "ovsdb-server", "ovs-vswitchd")]
+    verified = [f"{name}.service" for name in ("ovs-keepalive", "ovs-keepalive-fleet", "ovsdb-server", "ovs-vswitchd")]
     done = subprocess.run([*argv, *verified], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -76,6 +76,7 @@ def test_it_leaves_little_open(analyze: str, tmp_path: Path, wishes: dict[str, A
     print(f"exposure {exposure}, {wishes or 'plain'}")
     if "full_causes" not in wishes:
         assert exposure <= MOST
+    assert _exposure(analyze, tmp_path, "ovs-keepalive-fleet.service") <= MOST
 
 
 def test_a_line_that_opens_something_would_be_seen(analyze: str, tmp_path: Path) -> None:
@@ -84,16 +85,18 @@ def test_a_line_that_opens_something_would_be_seen(analyze: str, tmp_path: Path)
     assert _exposure(analyze, tmp_path) > MOST
 
 
-def test_the_plain_unit_has_one_capability(tmp_path: Path) -> None:
-    unit = (_installed(tmp_path, {}) / "ovs-keepalive.service").read_text()
+@pytest.mark.parametrize("name", ["ovs-keepalive", "ovs-keepalive-fleet"])
+def test_the_plain_unit_has_one_capability(tmp_path: Path, name: str) -> None:
+    unit = (_installed(tmp_path, {}) / f"{name}.service").read_text()
     assert re.findall(r"^(?:AmbientCapabilities|CapabilityBoundingSet)=(.*)$", unit, re.MULTILINE) == [
         "CAP_DAC_OVERRIDE",
         "CAP_DAC_OVERRIDE",
     ]
 
 
-def test_no_start_or_stop_is_passed_on_between_it_and_open_vswitch(tmp_path: Path) -> None:
-    unit = (_installed(tmp_path, {}) / "ovs-keepalive.service").read_text()
+@pytest.mark.parametrize("name", ["ovs-keepalive", "ovs-keepalive-fleet"])
+def test_no_start_or_stop_is_passed_on_between_it_and_open_vswitch(tmp_path: Path, name: str) -> None:
+    unit = (_installed(tmp_path, {}) / f"{name}.service").read_text()
     bound = r"^(Requires|Requisite|Wants|BindsTo|PartOf|Upholds|Conflicts|PropagatesStopTo|StopPropagatedFrom)="
     assert re.findall(bound, unit, re.MULTILINE) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,10 +82,22 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 def test_the_default_file_says_nothing_and_each_of_its_keys_may_be_said() -> None:
     text = config.default_file()
     assert config_file.parse(text, "c.yaml") == Config()
-    said = "".join(line[1:] + "\n" for line in text.splitlines() if re.match(r"#[a-z.-]+: ", line))
+    said = "".join(line[1:] + "\n" for line in text.splitlines() if re.match(r"#(  )?[a-z-]+:( |$)", line))
     assert config_file.parse(said, "c.yaml") == Config()
-    assert [line.partition(":")[0] for line in said.splitlines()] == [key.name for key in config.documented_keys()]
+    names = [f"{section}.{name}" if section else name for section, name in _said(said)]
+    assert names == [key.name for key in config.documented_keys()]
     assert max(map(len, text.splitlines())) <= 120
+
+
+def _said(text: str) -> Iterator[tuple[str, str]]:
+    """Section and name of each key in a file of sections."""
+    section = ""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if not line.startswith(" "):
+            section = "" if value else name
+        if value:
+            yield section, name.strip()
 
 
 def test_every_key_tells_what_it_means_and_which_values_it_takes() -> None:
@@ -98,6 +111,48 @@ def test_every_key_tells_what_it_means_and_which_values_it_takes() -> None:
 @pytest.mark.parametrize("cpus", ["auto", "inherit", "0", "0,2-3", "12-15,40"])
 def test_an_affinity_is_a_word_or_a_list_of_cpus(cpus: str) -> None:
     assert config_file.parse(f"affinity: '{cpus}'", "c.yaml").affinity == cpus
+
+
+def test_a_section_has_keys_of_its_own() -> None:
+    said = config_file.parse(
+        "fleet:\n"
+        "  zookeeper: zk1.example:2181,[::1]:2182\n"
+        "  help: off\n"
+        "  headroom-cpus: 2-5,8\n"
+        "  services: {web: vm1, dns: vm2}\n",
+        "c.yaml",
+    ).fleet
+    assert said.zookeeper == "zk1.example:2181,[::1]:2182"
+    assert said.help == "off"
+    assert said.headroom_cpus == "2-5,8"
+    assert said.services == {"web": "vm1", "dns": "vm2"}
+    assert said.refresh == Config().fleet.refresh
+
+
+def test_no_host_is_in_a_fleet_by_default() -> None:
+    defaults = Config().fleet
+    assert defaults.zookeeper == ""
+    assert not any((defaults.insecure, defaults.mesh, defaults.rebalance, defaults.add_cores, defaults.hook))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fleet: {zookeper: x}", ("fleet.zookeper: unknown key", "fleet.zookeeper", "fleet.mesh")),
+        ("fleet: {zookeeper: zk1}", ("fleet.zookeeper: 'zk1': expected HOST:PORT",)),
+        ("fleet: {help: maybe}", ("fleet.help: 'maybe': expected act-local or advise or hook or off",)),
+        ("fleet: {cell: a/b}", ("fleet.cell: 'a/b': expected letters",)),
+        ("fleet: {node: ..}", ("fleet.node: '..': expected letters",)),
+        ("fleet: {hook: run.sh}", ("fleet.hook: 'run.sh': expected an absolute path",)),
+        ("fleet: {add-cores: 1-}", ("fleet.add-cores: '1-': expected CPUs",)),
+        ("fleet: {session-timeout: 0}", ("fleet.session-timeout: 0: expected",)),
+        ("fleet: {services: {a: 1}}", ("fleet.services", "expected `str`")),
+        ("fleet: on", ("fleet: 'on': expected `object`",)),
+    ],
+)
+def test_a_wrong_key_of_a_section_is_named_with_it(text: str, words: tuple[str, ...]) -> None:
+    line = _error(text)
+    assert [word for word in words if word not in line] == []
 
 
 # --- what may not --------------------------------------------------------------------------------
@@ -317,8 +372,8 @@ def test_a_reload_of_an_unchanged_file_changes_nothing() -> None:
 )
 def test_a_key_with_a_dot_may_stand_in_its_section(text: str) -> None:
     read = config_file.parse(text, "c.yaml")
-    assert (read.offload_allow_act, read.offload_capacity) == (True, 10)
-    assert read.offload_table_groups == (("p0", "p1"), ("p2",))
+    assert (read.offload.allow_act, read.offload.capacity) == (True, 10)
+    assert read.offload.table_groups == (("p0", "p1"), ("p2",))
 
 
 def test_an_empty_section_says_nothing() -> None:

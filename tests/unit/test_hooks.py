@@ -403,3 +403,17 @@ def test_a_kernel_without_pidfd_sees_its_end_too(loop: Loop, monkeypatch: pytest
     loop.publish(change(1.0))
     loop.until_idle()
     assert "1 runs, 0 failed" in loop.hooks.fact
+
+
+# --- one that is named by itself -----------------------------------------------------------------
+
+
+def test_a_program_that_is_named_by_itself_is_judged_as_those_of_a_directory_are(loop: Loop) -> None:
+    path = loop.add("help.sh", "#!/bin/sh\n")  # of its name nothing depends: it was named
+    assert hooks.objection(path) == ""
+    assert "not executable" in hooks.objection(loop.add("plain", "", 0o644))
+    assert "others may write to it" in hooks.objection(loop.add("open", "", 0o777))
+    assert "No such file" in hooks.objection(loop.directory / "none")
+    assert "No such file" in hooks.objection(loop.directory / "none" / "none")
+    loop.directory.chmod(0o777)
+    assert hooks.objection(path).startswith(f"{loop.directory}: others may write to it")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ovs_keepalive.core.model import Cause, Moment, State, Transition, VswitchdState
-from ovs_keepalive.formats import listen
+from ovs_keepalive.formats import answers, listen
 from ovs_keepalive.publishers import board
 from ovs_keepalive.publishers import http as web
 from ovs_keepalive.publishers.board import Shown
@@ -97,7 +97,7 @@ def test_every_answer_forbids_what_a_page_could_be_made_to_do(served: Served, pa
     served.show()
     status, headers, body = served.get(path)
     assert status == (404 if path == "/nothing" else 200)
-    assert {name: headers[name] for name in web.HEADERS} == web.HEADERS
+    assert {name: headers[name] for name in answers.HEADERS} == answers.HEADERS
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert len(body) == int(headers["Content-Length"])
     assert "Python" not in headers["Server"]
@@ -114,7 +114,7 @@ def test_head_is_get_without_the_body(served: Served) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
 def test_nothing_can_be_changed(served: Served, method: str) -> None:
     status, headers, body = served.get("/", method)
-    assert (status, headers["Content-Type"]) == (501, web.TEXT)
+    assert (status, headers["Content-Type"]) == (501, answers.TEXT)
     assert b"GET and HEAD" in body
 
 

@@ -28,9 +28,9 @@ from ovs_keepalive.core.model import (
 from ovs_keepalive.core.offload import Netdev, OffloadState
 from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.core.tally import BOUNDS, Tally
-from ovs_keepalive.formats import metrics
+from ovs_keepalive.formats import metric, metrics
 from ovs_keepalive.formats.metric import Offloaded
-from ovs_keepalive.publishers.prometheus import PAUSE, Exposition, wants_openmetrics
+from ovs_keepalive.publishers.prometheus import PAUSE, Exposition
 from tests.looks import SETTINGS, WALL_MS, broke, pmd, running, snapshot, unknown_pmd
 
 ASKING = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1"
@@ -59,7 +59,7 @@ def value(read: Samples, name: str, **labels: str) -> float | None:
     found = [
         number
         for (series, pairs), number in read.items()
-        if series == metrics.PREFIX + name and labels.items() <= dict(pairs).items()
+        if series == metric.PREFIX + name and labels.items() <= dict(pairs).items()
     ]
     assert len(found) < 2
     return found[0] if found else None
@@ -96,7 +96,7 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
         _, page = exposition.render(accept)
         text = page.decode()
         for family in metrics.FAMILIES:
-            assert f"\n{metrics.PREFIX}{family.name}" in text, family.name
+            assert f"\n{metric.PREFIX}{family.name}" in text, family.name
     read = samples(exposition)
     assert value(read, "build_info", version="1.2.3") == 1
     assert value(read, "port_state", port='vhu"0', state="STRANDED") == 1
@@ -131,7 +131,7 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
 def test_the_two_formats_say_the_same() -> None:
     exposition = Exposition("1.2.3")
     exposition.take(snapshot([pmd(), unknown_pmd(name="pmd-c03/id:1", core=3)]))
-    changing = metrics.PREFIX + "process_"
+    changing = metric.PREFIX + "process_"
     one, other = (
         {series: number for series, number in samples(exposition, accept).items() if not series[0].startswith(changing)}
         for accept in (ASKING, "")
@@ -267,9 +267,9 @@ def test_an_answer_is_counted_where_it_belongs() -> None:
     ],
 )
 def test_the_format_is_the_one_asked_for(accept: str, asked: bool) -> None:
-    assert wants_openmetrics(accept) is asked
+    assert metric.wants_openmetrics(accept) is asked
     content_type, page = Exposition("1.2.3").render(accept)
-    assert content_type == (metrics.OPENMETRICS if asked else metrics.TEXT)
+    assert content_type == (metric.OPENMETRICS if asked else metric.TEXT)
     assert page.endswith(b"# EOF\n") is asked
 
 

@@ -21,6 +21,7 @@ from ovs_keepalive import helper
 from ovs_keepalive.beat import moment
 from ovs_keepalive.children import wait
 from ovs_keepalive.config import Config
+from ovs_keepalive.config_sections import Offload as Section
 from ovs_keepalive.core.model import ProcessId, Snapshot, State, Transition, VswitchdState
 from ovs_keepalive.core.offload import Limits, Move, Netdev, OffloadState, Plan
 from ovs_keepalive.core.offload_act import Anomaly, Kind, Outcome, Result
@@ -34,7 +35,7 @@ from ovs_keepalive.offload import OffloadChild, OffloadWatch, Refused
 from tests.looks import FIRST, SECOND, SETTINGS, pmd, running, snapshot
 from tests.offload_rounds import at
 
-ALLOWED = Config(offload_allow_act=True, offload_capacity=10, offload_table_groups=(("p0", "p1"),))
+ALLOWED = Config(offload=Section(allow_act=True, capacity=10, table_groups=(("p0", "p1"),)))
 ACT = Asked(enabled=True, offload=Offload.ACT)
 HARDWARE = {"hw-offload": "true"}
 MOVE = Move("f-hot", 40.0, "f-cold", 4.0, 36.0, "worth it", "p0")

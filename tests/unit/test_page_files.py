@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of the node's page: what no browser has to be asked for."""
+"""The files of the two pages, the node's and the fleet's: what no browser has to be asked for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from ovs_keepalive.core import strip
 from ovs_keepalive.core.health import Health
 from ovs_keepalive.core.model import BAD, Cause, VswitchdState
 from ovs_keepalive.formats import document
+from ovs_keepalive.formats.answers import kind
 from ovs_keepalive.formats.tables import SENTENCES
 from ovs_keepalive.publishers.board import REFRESH
 from ovs_keepalive.publishers.http import FILES
 
 WEB = resources.files("ovs_keepalive") / "share" / "web"
 TEXTS = {file.name: file.read_text() for file in WEB.iterdir()}
+BOTH = {
+    f"{folder}/{file.name}": file.read_text()
+    for folder in ("web", "fleet")
+    for file in (resources.files("ovs_keepalive") / "share" / folder).iterdir()
+}
 SCRIPTS = "\n".join(text for name, text in TEXTS.items() if name.endswith(".js"))
 
 # What turns text into elements or code; and what the security policy refuses.
@@ -33,8 +39,8 @@ def _table(name: str) -> dict[str, str]:
 
 
 def test_each_file_is_served_and_nothing_else() -> None:
-    assert sorted(name for name, _ in FILES.values()) == sorted(TEXTS)
-    kinds = {name.rpartition(".")[2]: kind.partition(";")[0] for name, kind in FILES.values()}
+    assert sorted(FILES.values()) == sorted(TEXTS)
+    kinds = {name.rpartition(".")[2]: kind(name).partition(";")[0] for name in FILES.values()}
     assert kinds == {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -46,19 +52,19 @@ def test_each_file_that_is_named_exists() -> None:
 
 
 def test_no_file_is_longer_than_it_can_be_read_and_each_names_its_license() -> None:
-    assert [name for name, text in TEXTS.items() if text.count("\n") > MAX_LINES] == []
-    assert [name for name, text in TEXTS.items() if "SPDX-License-Identifier: Apache-2.0" not in text[:120]] == []
+    assert [name for name, text in BOTH.items() if text.count("\n") > MAX_LINES] == []
+    assert [name for name, text in BOTH.items() if "SPDX-License-Identifier: Apache-2.0" not in text[:120]] == []
 
 
 def test_nothing_in_them_makes_code_or_elements_of_text() -> None:
-    assert [(name, found[0]) for name, text in TEXTS.items() if (found := SINKS.search(text))] == []
+    assert [(name, found[0]) for name, text in BOTH.items() if (found := SINKS.search(text))] == []
 
 
 def test_nothing_in_them_leads_away_from_the_host() -> None:
     namespace = "http://www.w3.org/2000/svg"
     leading = re.compile(r"(?:https?:|wss?:)?//[a-z0-9]", re.IGNORECASE)
     texts = {
-        name: re.sub(r"^\s*//.*$", "", text.replace(namespace, ""), flags=re.MULTILINE) for name, text in TEXTS.items()
+        name: re.sub(r"^\s*//.*$", "", text.replace(namespace, ""), flags=re.MULTILINE) for name, text in BOTH.items()
     }
     assert [(name, found[0]) for name, text in texts.items() if (found := leading.search(text))] == []
 

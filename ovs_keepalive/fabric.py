@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the fleet's agent knows and does of tunnels: their state always, the mesh and the services where asked for.
+
+The agent calls run() in each turn of its loop and puts `tunnels` and `services` into what it tells the fleet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import ovs.poller
+
+from ovs_keepalive.core import tunnels
+from ovs_keepalive.core.fleet import Member, Tunnel
+from ovs_keepalive.core.mesh import Asked, Cell
+from ovs_keepalive.core.model import Moment
+from ovs_keepalive.core.services import Offer
+from ovs_keepalive.mesh import Mesh
+from ovs_keepalive.mesh_rows import MeshRows
+from ovs_keepalive.service_flows import ServiceFlows
+
+
+class Fabric:
+    """run() and wait() belong to the agent's loop."""
+
+    def __init__(
+        self, remote: str, rundir: Path, asked: Asked | None = None, registered: Mapping[str, str] | None = None
+    ) -> None:
+        """remote: of the database; rundir: Open vSwitch's; asked: None without a mesh; registered: `fleet.services`."""
+        self.tunnels: tuple[Tunnel, ...] = ()  # as many as a node may tell of
+        self._all: tuple[Tunnel, ...] = ()
+        self._rows = MeshRows(remote)
+        self._asked = asked
+        self._mesh = Mesh(self._rows, asked) if asked is not None else None
+        self._flows = ServiceFlows(rundir, asked, registered) if asked is not None else None
+        self._offers: dict[str, tuple[Offer, ...]] = {}  # as the store said last
+
+    def run(
+        self, live: Mapping[str, Member] | None, known: Collection[str], now: Moment, *, vouched: bool = True
+    ) -> bool:
+        """One turn; whether what is to be told changed.
+
+        live: the members that have a session, None while the store cannot be asked: then nobody is added or removed,
+        and services go on by what was told last, as long as BFD says UP. known: every member that was not forgotten.
+        vouched: vswitchd runs and answers; of one that does not the database keeps what it wrote last.
+        """
+        self._rows.run()
+        before = (self.tunnels, self.services)
+        if live is not None:
+            self._offers = _offers(live, "" if self._asked is None else self._asked.host)
+        if self._mesh is not None:
+            cell = None if live is None else Cell({host: one.address for host, one in live.items()}, frozenset(known))
+            self._mesh.run(cell, now)
+        if self._rows.listens:
+            rows = self._rows.rows()
+            self._all = tunnels.own(rows.interfaces, self._all, now.wall_ms, vouched=vouched)
+            self.tunnels = tunnels.fitting(self._all)
+            if self._flows is not None:
+                self._flows.run(rows, self._offers, now)
+        return (self.tunnels, self.services) != before
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        """Let the poller wake for what the database sends."""
+        self._rows.wait(poller)
+
+    def due(self) -> float:
+        """Monotonic seconds; when the next turn is due whatever happens."""
+        dues = [part.due for part in (self._mesh, self._flows) if part is not None]
+        return min(dues, default=math.inf)
+
+    def close(self) -> None:
+        """End the connection; ports and flows stay as they are."""
+        self._rows.close()
+
+    @property
+    def services(self) -> Mapping[str, int]:
+        """The services that are here, with their numbers."""
+        return {} if self._flows is None else self._flows.routes.offered
+
+    @property
+    def routes(self) -> Mapping[str, str]:
+        """Service -> host, of those whose packets leave this node."""
+        return {} if self._flows is None else self._flows.routes.chosen
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What is not as somebody asked for, and why."""
+        return (*(self._mesh.told if self._mesh else ()), *(self._flows.routes.told if self._flows else ()))
+
+
+def _offers(live: Mapping[str, Member], own: str) -> dict[str, tuple[Offer, ...]]:
+    """Who has which service."""
+    found: dict[str, tuple[Offer, ...]] = {}
+    for host, member in live.items():
+        for service, number in member.services.items() if host != own else ():
+            found[service] = (*found.get(service, ()), Offer(host, number, member.headroom))
+    return found
