@@ -116,13 +116,10 @@ def _explain(message: str, raw: Any) -> str:
     expected = message if path is None else message[: path.start()]
     key = path[1].partition("[")[0] if path is not None else ""  # of a list: the whole of it
     value = raw.get(key) if isinstance(raw, dict) and key else raw
-    if (
-        expected.startswith("Invalid enum value")
-        or "matching regex" in expected
-        or "`bool`" in expected
-        or (path and "[" in path[1])
-    ):
-        expected = f"Expected {next(one.kind for one in documented_keys() if one.name == key)}"
+    kind = next((one.kind for one in documented_keys() if one.name == key), "")
+    hidden = expected.startswith(("Invalid enum value", "Expected `bool`")) or "matching regex" in expected
+    if kind and (hidden or "[" in (path[1] if path is not None else "")):
+        expected = f"Expected {kind}"
     try:
         shown = _REPR.repr(value)
     except ValueError:  # Python writes no such number in decimals
