@@ -15,7 +15,7 @@ from typing import Any
 
 from ovs_keepalive import dirs
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem, command_line
-from ovs_keepalive.config import Config, Options, default_file
+from ovs_keepalive.config import Config, Options, default_file, documented_keys
 from ovs_keepalive.config_file import Invalid, load
 from ovs_keepalive.formats import listen
 from ovs_keepalive.formats.plain import one_line
@@ -88,13 +88,12 @@ def _run(options: argparse.Namespace) -> int:
     from ovs_keepalive import daemon, log_file, pidfile, successor  # python-ovs and all: only for the daemon
 
     log_file.open_log(options.log_file, options.verbose)
-    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
     asked = Options(
         config=config,
         config_file=options.config,
         remote=remote,
         listen=address,
-        vswitchd_pidfile=Path(given) if given else None,
+        vswitchd_pidfile=_vswitchd_pidfile(options.vswitchd_pidfile, config),
         pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",
     )
     if successor.is_wanted(os.environ):
@@ -157,8 +156,7 @@ def _ports(options: argparse.Namespace) -> int:
         return _ports_audit(options, config, remote)
     from ovs_keepalive import port_verbs
 
-    given = config.vswitchd_pidfile
-    return port_verbs.run(options, remote, Path(given) if given else None, sys.stdout)
+    return port_verbs.run(options, remote, _vswitchd_pidfile(None, config), sys.stdout)
 
 
 def _ports_audit(options: argparse.Namespace, config: Config, remote: str) -> int:
@@ -171,7 +169,7 @@ def _ports_audit(options: argparse.Namespace, config: Config, remote: str) -> in
             return None
 
     try:
-        order = survey_child.order_of(config, remote)
+        order = survey_child.order_of(config, remote, _vswitchd_pidfile(None, config))
         return WELL if port_audit.run(daemon, order, options.json, sys.stdout) else UNHEALTHY
     except port_audit.Unreachable as error:
         raise Problem(f"ports audit: {error}", UNREACHABLE) from error
@@ -224,8 +222,8 @@ def _check_config(options: argparse.Namespace) -> int:
         print(default_file(), end="")
         return WELL
     config = load(options.config)
-    for name in config.__struct_fields__:
-        print(f"{name.replace('_', '-')}: {getattr(config, name)!r}")
+    for key in documented_keys():
+        print(f"{key.name}: {getattr(config, key.field)!r}")
     return WELL
 
 
@@ -233,8 +231,8 @@ def _doctor(options: argparse.Namespace) -> int:
     config = load(options.config)
     from ovs_keepalive import doctor
 
-    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
-    return doctor.run(_remote(options.ovsdb, config), Path(given) if given else None, sys.stdout)
+    pidfile = _vswitchd_pidfile(options.vswitchd_pidfile, config)
+    return doctor.run(_remote(options.ovsdb, config), pidfile, sys.stdout)
 
 
 def _sandbox(options: argparse.Namespace) -> int:
@@ -276,6 +274,11 @@ def _tree(options: argparse.Namespace) -> tuple[Path | None, Path]:
     if not prefix.is_absolute() or ".." in prefix.parts:
         raise Problem(f"--prefix {prefix}: not absolute: name a directory such as /usr/local", USAGE)
     return (None if root is None or root.resolve() == Path("/") else root.resolve()), prefix
+
+
+def _vswitchd_pidfile(given: Path | None, config: Config) -> Path | None:
+    """The option goes before the file; None: any in Open vSwitch's run directory."""
+    return given or (Path(config.vswitchd_pidfile) if config.vswitchd_pidfile else None)
 
 
 def _remote(given: str | None, config: Config) -> str:
