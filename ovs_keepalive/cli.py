@@ -90,13 +90,12 @@ def _run(options: argparse.Namespace) -> int:
     from ovs_keepalive import daemon, log_file, pidfile, successor  # python-ovs and all: only for the daemon
 
     log_file.open_log(options.log_file, options.verbose)
-    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
     asked = Options(
         config=config,
         config_file=options.config,
         remote=remote,
         listen=address,
-        vswitchd_pidfile=Path(given) if given else None,
+        vswitchd_pidfile=_vswitchd_pidfile(options.vswitchd_pidfile, config),
         pidfile=options.pidfile or dirs.rundir() / "ovs-keepalive.pid",
     )
     if successor.is_wanted(os.environ):
@@ -159,8 +158,7 @@ def _ports(options: argparse.Namespace) -> int:
         return _ports_audit(options, config, remote)
     from ovs_keepalive import port_verbs
 
-    given = config.vswitchd_pidfile
-    return port_verbs.run(options, remote, Path(given) if given else None, sys.stdout)
+    return port_verbs.run(options, remote, _vswitchd_pidfile(None, config), sys.stdout)
 
 
 def _ports_audit(options: argparse.Namespace, config: Config, remote: str) -> int:
@@ -173,7 +171,7 @@ def _ports_audit(options: argparse.Namespace, config: Config, remote: str) -> in
             return None
 
     try:
-        order = survey_child.order_of(config, remote)
+        order = survey_child.order_of(config, remote, _vswitchd_pidfile(None, config))
         return WELL if port_audit.run(daemon, order, options.json, sys.stdout) else UNHEALTHY
     except port_audit.Unreachable as error:
         raise Problem(f"ports audit: {error}", UNREACHABLE) from error
@@ -259,8 +257,8 @@ def _doctor(options: argparse.Namespace) -> int:
     config = load(options.config)
     from ovs_keepalive import doctor
 
-    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
-    return doctor.run(_remote(options.ovsdb, config), Path(given) if given else None, sys.stdout)
+    pidfile = _vswitchd_pidfile(options.vswitchd_pidfile, config)
+    return doctor.run(_remote(options.ovsdb, config), pidfile, sys.stdout)
 
 
 def _fleet(options: argparse.Namespace) -> int:
@@ -279,8 +277,7 @@ def _fleet(options: argparse.Namespace) -> int:
     from ovs_keepalive import fleet_agent, fleet_node, log_file
 
     log_file.open_log(options.log_file, options.verbose)
-    given = options.vswitchd_pidfile or config.vswitchd_pidfile or None
-    place = fleet_node.Place(dirs.rundir(), remote, Path(given) if given else None)
+    place = fleet_node.Place(dirs.rundir(), remote, _vswitchd_pidfile(options.vswitchd_pidfile, config))
     return fleet_agent.run(section, place)
 
 
@@ -337,6 +334,11 @@ def _tree(options: argparse.Namespace) -> tuple[Path | None, Path]:
     if not prefix.is_absolute() or ".." in prefix.parts:
         raise Problem(f"--prefix {prefix}: not absolute: name a directory such as /usr/local", USAGE)
     return (None if root is None or root.resolve() == Path("/") else root.resolve()), prefix
+
+
+def _vswitchd_pidfile(given: Path | None, config: Config) -> Path | None:
+    """The option goes before the file; None: any in Open vSwitch's run directory."""
+    return given or (Path(config.vswitchd_pidfile) if config.vswitchd_pidfile else None)
 
 
 def _remote(given: str | None, config: Config) -> str:

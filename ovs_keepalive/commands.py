@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from ovs_keepalive import records
+from ovs_keepalive.asked import count, newest, number, pick, while_enabled
 from ovs_keepalive.beat import moment
 from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.core.breaks import LONGEST
@@ -20,7 +21,7 @@ from ovs_keepalive.offload import OffloadWatch
 from ovs_keepalive.offload_commands import OffloadCommands
 from ovs_keepalive.port_commands import PortCommands
 from ovs_keepalive.ports import PortWatch
-from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal, count, pick, seconds
+from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Command, Refusal
 from ovs_keepalive.restarts import Restarts
 from ovs_keepalive.upgrade import Refused
 
@@ -74,22 +75,11 @@ class Commands:
         PortCommands(self._server, self._source)
         OffloadCommands(self._server, self._source)
 
-    def _snapshot(self) -> Snapshot:
-        if self._source.snapshot is None:
-            raise Refusal("the daemon has just started and has not looked yet: try again")
-        return self._source.snapshot
-
-    def _enabled(self, command: Callable[[Snapshot, list[str]], Answer]) -> Callable[[list[str]], Answer]:
-        def answer(arguments: list[str]) -> Answer:
-            snapshot = self._snapshot()
-            if not snapshot.settings.enabled:
-                return Answer(lambda: f"{tables.DISABLED}\n", lambda: {"enabled": False})
-            return command(snapshot, arguments)
-
-        return answer
+    def _enabled(self, command: Callable[[Snapshot, list[str]], Answer]) -> Command:
+        return while_enabled(self._source, command)
 
     def _status(self, _arguments: list[str]) -> Answer:
-        snapshot, facts = self._snapshot(), self._source.facts()
+        snapshot, facts = newest(self._source), self._source.facts()
         ports, offload = self._source.ports, self._source.offload
         # Who has just announced a restart asks before the next look, which is the first to know of it.
         snapshot = replace(snapshot, settings=replace(snapshot.settings, plan=self._source.restarts.plan))
@@ -101,7 +91,7 @@ class Commands:
         )
 
     def _health(self, _arguments: list[str]) -> Answer:
-        snapshot = self._snapshot()
+        snapshot = newest(self._source)
         return Answer(
             lambda: tables.health(snapshot),
             lambda: {
@@ -147,7 +137,7 @@ class Commands:
             heads = records.heads(box.directory)
         except records.Unusable as error:
             raise Refusal(str(error)) from error
-        state = tables.ENABLED if self._snapshot().settings.enabled else tables.DISABLED
+        state = tables.ENABLED if newest(self._source).settings.enabled else tables.DISABLED
         return Answer(
             lambda: "".join(f"{line}\n" for line in (state, *incident.listing(heads))),
             lambda: msgspec.to_builtins(heads),
@@ -162,7 +152,7 @@ class Commands:
         )
 
     def _plan_restart(self, _snapshot: Snapshot, arguments: list[str]) -> Answer:
-        plan = self._source.restarts.announce(seconds(arguments[0], LONGEST), moment())
+        plan = self._source.restarts.announce(number(arguments[0], LONGEST, "number of seconds"), moment())
         return Answer(
             lambda: f"{tables.ENABLED}\nrestart of vswitchd announced: {breaks.promise(plan)}\n",
             lambda: {"enabled": True, "announced": breaks.plan_document(plan)},
@@ -179,7 +169,7 @@ class Commands:
         )
 
     def _upgrade(self, arguments: list[str]) -> Answer:
-        state = tables.ENABLED if self._snapshot().settings.enabled else tables.DISABLED
+        state = tables.ENABLED if newest(self._source).settings.enabled else tables.DISABLED
         try:
             pid = self._source.upgrade(arguments[0] if arguments else None)
         except Refused as error:

@@ -120,8 +120,10 @@ def _explain(message: str, raw: Any) -> str:
     value = raw
     for part in key.split(".") if key else ():
         value = value.get(part) if isinstance(value, dict) else value
-    if inside or expected.startswith("Invalid enum value") or "matching regex" in expected or "`bool`" in expected:
-        expected = f"Expected {next((one.kind for one in documented_keys() if one.name == key), 'another value')}"
+    kind = next((one.kind for one in documented_keys() if one.name == key), "")
+    hidden = expected.startswith(("Invalid enum value", "Expected `bool`")) or "matching regex" in expected
+    if kind and (hidden or inside):
+        expected = f"Expected {kind}"
     try:
         shown = _REPR.repr(value)
     except ValueError:  # Python writes no such number in decimals

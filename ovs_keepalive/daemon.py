@@ -94,10 +94,9 @@ class Daemon:
         self._hooks = Hooks(config.hooks)
         child = SurveyChild(order_of(config, options.remote, options.vswitchd_pidfile))
         self.ports = PortWatch(child, config.ports_period, self._session.note)
-        self.offload = OffloadWatch(OffloadChild(config, options.vswitchd_pidfile), self._session.note)
+        self.offload = OffloadWatch(OffloadChild(config.state_dir, options.vswitchd_pidfile), self._session.note)
         self._exposition = Exposition(__version__)
-        web = options.listen
-        self._web = WebServer(web, moment, self._exposition.render) if web is not None else None
+        self._web = WebServer(options.listen, moment, self._exposition.render) if options.listen is not None else None
         self._self = psutil.Process()
         self._room = Room(os.sched_getaffinity(0))
         self._facts: dict[str, str] = {}  # as the web shows them …
@@ -143,7 +142,6 @@ class Daemon:
         self._hooks.run(now.mono)
         self.blackbox.run(snapshot, now.mono)
         self.ports.run(now.mono, self.snapshot)
-        self.offload.take(self._other_config or {}, self._asked, self._config)
         self.offload.run(now, self.snapshot)
         if self._keeper is not None:
             self._keeper.run(now, self.snapshot, self._session.may_write)
@@ -170,7 +168,7 @@ class Daemon:
             self._mirror.run(now)
 
     def _publish(self, snapshot: Snapshot, now: Moment) -> None:
-        self._columns.beside = self.ports.pairs | self.offload.pairs
+        self._columns.beside = (self.ports.pairs, self.offload.pairs)
         self._columns.publish(snapshot, now)
         if self._mirror is not None:
             self._mirror.publish(snapshot)
@@ -216,6 +214,7 @@ class Daemon:
             state = "enabled" if asked.enabled else "disabled"
             log.info(f"keepalive {state}, interval {asked.interval_ms} ms")
         self._asked = asked
+        self.offload.take(other_config, asked, self._config)
         self._beat.change(self._settings())
 
     def _settings(self) -> Settings:
@@ -245,6 +244,7 @@ class Daemon:
                 self._chronicle.tell(said, f"configuration read anew: {said}", now.mono, log.info)
             self._columns.refresh = self._config.refresh / 1000
             self._hooks.directory = self._config.hooks
+            self.offload.take(self._other_config or {}, self._asked, self._config)
             self.ports.period = self._config.ports_period
             if (self._keeper is not None) != (self._config.schema == "auto"):  # else it goes on, with its memory
                 self._keeper = self._keep_schema()

@@ -46,10 +46,9 @@ class Refused(Exception):
 class OffloadChild(Helper[Report]):
     """The process that looks and moves."""
 
-    def __init__(self, config: Config, pidfile: Path | None) -> None:
+    def __init__(self, state_dir: str, pidfile: Path | None) -> None:
         """pidfile: of vswitchd."""
-        given = str(pidfile) if pidfile is not None else config.vswitchd_pidfile or None
-        order = wire.line(Order(given, config.state_dir))
+        order = wire.line(Order(str(pidfile) if pidfile is not None else None, state_dir))
         super().__init__("ovs_keepalive.offloader", "the look at flows", order, wire.report, wire.LARGEST)
 
 

@@ -9,7 +9,6 @@ does: first it makes good what it has begun.
 from __future__ import annotations
 
 import gc
-import os
 import select
 import signal
 import sys
@@ -25,6 +24,7 @@ from ovs_keepalive.core.offload_act import SETTLE, Anomaly, Counters, Examined, 
 from ovs_keepalive.formats import offload_wire as wire
 from ovs_keepalive.formats.offload_wire import Ask, Order, Report
 from ovs_keepalive.formats.plain import one_line
+from ovs_keepalive.hearing import Hearing
 from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer
 from ovs_keepalive.sensors.offload import FlowLook, FlowSensor
 from ovs_keepalive.sensors.offload_journal import NAME, Journal, Unwritten
@@ -190,22 +190,21 @@ def _rest(seconds: float) -> None:
 
 
 class Conversation:
-    """What the daemon says, as it comes."""
+    """What the daemon says, one line after the other."""
 
     def __init__(self) -> None:
-        os.set_blocking(0, False)
-        self.over = False  # nobody is there any more
-        self._taken = b""
+        self._hearing = Hearing()
         self._lines: list[bytes] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody is there any more."""
+        return self._hearing.over
 
     def hear(self, timeout: float | None) -> None:
         """Wait until something is said, or for so many seconds; None: for ever."""
-        if self._lines or self.over or not select.select([0], [], [], timeout)[0]:
-            return
-        heard = os.read(0, 1 << 16)
-        self.over = not heard
-        *lines, self._taken = (self._taken + heard).split(b"\n")
-        self._lines += lines
+        if not self._lines and not self.over and select.select([0], [], [], timeout)[0]:
+            self._lines += self._hearing.lines()
 
     def first(self) -> bytes | None:
         """The oldest line that has not been taken; None if there is none."""

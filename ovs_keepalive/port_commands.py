@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
+from ovs_keepalive.asked import while_enabled
 from ovs_keepalive.beat import moment
 from ovs_keepalive.core.model import Snapshot
 from ovs_keepalive.formats import ports as form
-from ovs_keepalive.formats import tables
 from ovs_keepalive.ports import PortWatch
 from ovs_keepalive.publishers.appctl_server import Answer, AppctlServer, Refusal
 
@@ -26,15 +27,11 @@ class PortCommands:
 
     def __init__(self, server: AppctlServer, source: Source) -> None:
         self._source = source
-        server.register("ports/show", "[--json]", 0, 0, lambda _arguments: self._answer(form.show))
-        server.register("ports/audit", "[--json]", 0, 0, lambda _arguments: self._answer(form.audit))
+        for name, text in (("ports/show", form.show), ("ports/audit", form.audit)):
+            server.register(name, "[--json]", 0, 0, while_enabled(source, partial(self._answer, text)))
 
-    def _answer(self, text: Callable[[Mapping[str, Any]], str]) -> Answer:
-        snapshot, watch = self._source.snapshot, self._source.ports
-        if snapshot is None:
-            raise Refusal("the daemon has just started and has not looked yet: try again")
-        if not snapshot.settings.enabled:
-            return Answer(lambda: f"{tables.DISABLED}\n", lambda: {"enabled": False})
+    def _answer(self, text: Callable[[Mapping[str, Any]], str], _snapshot: Snapshot, _arguments: list[str]) -> Answer:
+        watch = self._source.ports
         if not watch.period:
             raise Refusal("ports are not surveyed: set ports-period in the configuration file")
         document = form.document(watch.told, moment())

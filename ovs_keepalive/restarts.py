@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from ovs_keepalive.core import vswitchd
 from ovs_keepalive.core.model import NEVER, Moment, Plan, Snapshot, Transition
+from ovs_keepalive.core.settings import is_true
 from ovs_keepalive.formats import breaks
 
 HELD = "flow-restore-wait"  # of other_config: `ovs-ctl restart` sets it until the flows are back
@@ -50,7 +51,7 @@ class Restarts:
 
     def take(self, other_config: Mapping[str, str], now: Moment) -> None:
         """Follow flow-restore-wait."""
-        held = other_config.get(HELD, "false").lower() == "true"
+        held = is_true(other_config, HELD)
         if held != (self.flow_restored is None):
             self.flow_restored = None if held else now
             self._changed()

@@ -22,6 +22,7 @@ from ovs_keepalive.core.places import socket_directory
 from ovs_keepalive.core.ports import VHOST, Survey
 from ovs_keepalive.formats import survey as wire
 from ovs_keepalive.formats.survey import Order
+from ovs_keepalive.hearing import Hearing
 from ovs_keepalive.port_rows import PortRows
 from ovs_keepalive.publishers import tls
 from ovs_keepalive.sensors import places
@@ -124,8 +125,7 @@ class Conversation:
     """The lines on stdin, answered on stdout."""
 
     def __init__(self) -> None:
-        os.set_blocking(0, False)
-        self._taken = b""
+        self._hearing = Hearing()
         self._surveyor: Surveyor | None = None
         self._due: float | None = None  # monotonic; None: nothing is asked for
         self._last = float("-inf")
@@ -133,14 +133,9 @@ class Conversation:
 
     def go_on(self) -> bool:
         """Hear, look, answer; False when there is nobody left to hear."""
-        try:
-            heard = os.read(0, 1 << 16)
-            if not heard:
-                return False
-            self._taken += heard
-        except BlockingIOError:
-            pass  # nothing was said; there may be something to answer
-        *lines, self._taken = self._taken.split(b"\n")
+        lines = self._hearing.lines()
+        if self._hearing.over:
+            return False
         for line in lines:
             self._obey(line)
         surveyor, now = self._surveyor, moment()

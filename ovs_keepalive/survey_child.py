@@ -12,9 +12,9 @@ from ovs_keepalive.formats.survey import Ask, Order
 from ovs_keepalive.helper import Helper
 
 
-def order_of(config: Config, remote: str, pidfile: Path | None = None) -> Order:
+def order_of(config: Config, remote: str, pidfile: Path | None) -> Order:
     """What the survey of ports has to know. pidfile: of vswitchd."""
-    given = str(pidfile) if pidfile is not None else config.vswitchd_pidfile or None
+    given = str(pidfile) if pidfile is not None else None
     return Order(
         remote, given, (config.ssl_private_key, config.ssl_certificate, config.ssl_ca_cert, config.ssl_hostname)
     )

@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ovs_keepalive.core.model import Moment, ProcessId
@@ -14,6 +15,7 @@ from ovs_keepalive.core.offload import Move
 from ovs_keepalive.formats import procfs
 from ovs_keepalive.sandbox import Sandbox, SandboxError
 from tests.lab import Background
+from tests.newer_ovs import NewerSandbox
 
 # ufid:…, …in_port(1),…ipv4(src=10.0.0.1,…, packets:2, bytes:212, used:0.001s, offloaded:yes, dp:dummy, actions:2, dp-…
 LINE = re.compile(
@@ -135,6 +137,18 @@ class Lab:
     def control(self) -> Path:
         """Where vswitchd answers."""
         return self.sandbox.dir / f"ovs-vswitchd.{(self.sandbox.dir / 'ovs-vswitchd.pid').read_text().strip()}.ctl"
+
+
+@contextmanager
+def a_lab(pending: range, offloaded: Iterable[int] = ()) -> Iterator[Lab]:
+    """A new Open vSwitch with flows of these hosts in software, and of those in hardware."""
+    with NewerSandbox() as sandbox:
+        lab = Lab(sandbox)
+        lab.pending(pending)
+        for host in offloaded:
+            lab.rule(host, "output:2")
+            lab.ufid(host)
+        yield lab
 
 
 class Traffic(Background):

@@ -15,7 +15,6 @@ import ovs.vlog
 
 from ovs_keepalive import __version__
 from ovs_keepalive.commands import Commands
-from ovs_keepalive.config import Config
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.formats.survey import Order
 from ovs_keepalive.offload import OffloadChild, OffloadWatch
@@ -73,7 +72,7 @@ class Source:
         self.told: list[Transition] = []  # of announced restarts
         self.restarts = Restarts(self.told.append, lambda: None)
         self.ports = PortWatch(SurveyChild(Order("unix:none", None, ("", "", "", ""))), 5.0, self.told.append)
-        self.offload = OffloadWatch(OffloadChild(Config(), None), self.told.append)
+        self.offload = OffloadWatch(OffloadChild("none", None), self.told.append)
         self.stopped = False
         self._facts = facts or {}
 

@@ -43,7 +43,7 @@ class Flow(NamedTuple):
     """A flow of the datapath, merged over the PMD threads that have it."""
 
     ufid: str
-    netdev: str  # where its packets come in: the device of the datapath's port, of a tunnel the one that it runs over
+    netdev: str  # where its packets come in: the device of the datapath's port; of a tunnel that of the tunnel
     packets: int  # sum over the PMDs; begins anew when the flow does
     used: float | None  # seconds since its last packet; None: never
     hardware: Hardware

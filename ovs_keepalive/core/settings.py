@@ -62,7 +62,7 @@ def read(other_config: Mapping[str, str], last: Asked) -> Asked:
             rejected.append(
                 f"other_config:keepalive-offload={mode}: {offload} stays in force: set {', '.join(Offload)}"
             )
-    return Asked(enable.lower() == "true", interval_ms, tuple(rejected), offload)
+    return Asked(is_true(other_config, "enable-keepalive"), interval_ms, tuple(rejected), offload)
 
 
 def is_true(other_config: Mapping[str, str], key: str) -> bool:

@@ -25,13 +25,11 @@ import ovs.unixctl.server
 import ovs.util
 import ovs.vlog
 
-from ovs_keepalive.core.model import Snapshot
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats.plain import json_text, one_line, sound
 
 log = ovs.vlog.Vlog("appctl")
 
-MOST = 100_000  # lines that can be asked for
 CONNECTIONS = 256  # at once; one more, and the one that has been quiet for the longest time is closed
 QUEUE = 1024  # that the kernel keeps until they are accepted; to one more a client that does not wait gets EAGAIN
 LARGEST = 16384  # bytes of a request
@@ -367,29 +365,3 @@ def _reply(connection: Connection, command: Command, arguments: list[str], most:
         connection.reply(json_text(answer.document()))
     else:
         connection.reply(answer.text())
-
-
-def count(arguments: Sequence[str], default: int) -> int:
-    """The number that a command takes. Raises Refusal."""
-    if not arguments:
-        return default
-    text = arguments[0]
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST):
-        raise Refusal(f"{text!r} is no number from 1 to {MOST}")
-    return int(text)
-
-
-def seconds(text: str, most: int) -> int:
-    """The time that a command takes. Raises Refusal."""
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 0 < int(text) <= most):
-        raise Refusal(f"{text!r} is no number of seconds from 1 to {most}")
-    return int(text)
-
-
-def pick(snapshot: Snapshot, name: str) -> Any:
-    """The PMD of that name, of that beginning of a name ("pmd-c03"), or of that core. Raises Refusal."""
-    for pmd in snapshot.pmds:
-        if name in (pmd.name, pmd.name.partition("/")[0], str(pmd.core)):
-            return pmd
-    names = ", ".join(pmd.name for pmd in snapshot.pmds) or "none"
-    raise Refusal(f"no PMD {name!r}: the PMDs are {names}")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ovs.poller
@@ -32,7 +32,7 @@ class Columns:
         self.last_error = ""
         self._session = session
         self.refresh = refresh  # may be changed at any time …
-        self.beside: Mapping[str, str] = {}  # … as these pairs of keepalive_detail: of ports
+        self.beside: Sequence[Mapping[str, str]] = ()  # … as these pairs of keepalive_detail: of ports, of offload
         self._version = version
         self._pid = pid
         self._life = (-1, 0)  # of the session, when the schema was last asked for
@@ -141,8 +141,8 @@ class Columns:
         wanted = column.keepalive(snapshot)
         pairs = column.staged(wanted, self._written[0] if self._written is not None else self._before, snapshot)
         details = column.detail(snapshot, self._version, self._pid)
-        if details:
-            details |= self.beside
+        for pairs_beside in self.beside if details else ():
+            details |= pairs_beside
         if _states(pairs) == _states(wanted):
             self._wanted = None  # this step is all there is to do for it
         if not self._is_due(snapshot, pairs, details):

@@ -59,12 +59,16 @@ PIECES = st.sampled_from(
     ]
 )
 YAML = st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=40)
-VALUES = st.tuples(st.sampled_from(["refresh", "ovsdb", "schema", "hung-after", "x"]), YAML).map(": ".join)
+VALUES = st.tuples(
+    st.sampled_from(["refresh", "ovsdb", "schema", "hung-after", "x", "offload", "offload.table-groups"]), YAML
+).map(": ".join)
 
 
 @effort(deadline=None, max_examples=300)
 @given(YAML | VALUES)
 @example("refresh: !!timestamp x")
+@example("true")
+@example("offload: {allow-act: [true]}")
 def test_any_text_is_a_configuration_or_one_line_that_says_why_not(text: str) -> None:
     try:
         config_file.parse(text, "c.yaml")

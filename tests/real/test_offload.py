@@ -24,8 +24,7 @@ import pytest
 from ovs_keepalive.sandbox import Sandbox, SandboxError
 from tests.json_shapes import documented, wrong
 from tests.lab import stopped
-from tests.newer_ovs import NewerSandbox
-from tests.offload_lab import Lab, Traffic
+from tests.offload_lab import Lab, Traffic, a_lab
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
@@ -48,24 +47,14 @@ ACT = {"offload": {"allow-act": True, "capacity": CAPACITY}}
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """30 flows of known rates."""
-    with NewerSandbox() as sandbox:
-        lab = Lab(sandbox)
-        lab.pending(EARLY)
-        for host in sorted(set(RATES) - set(EARLY)):
-            lab.rule(host, "output:2")
-            lab.ufid(host)
-        with Traffic(lab, RATES):
-            yield lab
+    with a_lab(EARLY, sorted(set(RATES) - set(EARLY))) as lab, Traffic(lab, RATES):
+        yield lab
 
 
 @pytest.fixture
 def quiet() -> Iterator[Lab]:
     """Two flows in software and one in hardware, without traffic."""
-    with NewerSandbox() as sandbox:
-        lab = Lab(sandbox)
-        lab.pending(range(1, 3))
-        lab.rule(3, "output:2")
-        lab.ufid(3)
+    with a_lab(range(1, 3), [3]) as lab:
         yield lab
 
 

@@ -22,9 +22,8 @@ from ovs_keepalive.sandbox import Sandbox, SandboxError
 from ovs_keepalive.sensors.appctl_client import AppctlClient
 from ovs_keepalive.sensors.offload_journal import Journal
 from ovs_keepalive.sensors.offload_writer import Writer
-from tests.newer_ovs import NewerSandbox
 from tests.offload_killed import FINISHED, Case, Watched
-from tests.offload_lab import DATAPATH, Lab, moment, move
+from tests.offload_lab import DATAPATH, Lab, a_lab, moment, move
 
 pytestmark = pytest.mark.real
 
@@ -40,18 +39,14 @@ MOST = 40  # requests of one move
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """Flows in software, and what comes later in hardware."""
-    with NewerSandbox() as sandbox:
-        lab = Lab(sandbox)
-        lab.pending(PENDING)
+    with a_lab(PENDING) as lab:
         yield lab
 
 
 @pytest.fixture
 def own_lab() -> Iterator[Lab]:
     """The same for one test, whose rules make vswitchd install all flows anew."""
-    with NewerSandbox() as sandbox:
-        lab = Lab(sandbox)
-        lab.pending(range(1, 3))
+    with a_lab(range(1, 3)) as lab:
         yield lab
 
 

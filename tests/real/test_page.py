@@ -64,7 +64,7 @@ def test_the_page_tells_of_a_dead_pmd_within_two_seconds_why_and_who_suffers(
         assert "held by python" in card
         assert "Ports: p0. Nothing of these ports is forwarded." in card
         assert f"ovs-appctl -t ovs-keepalive keepalive/explain {name}" in card
-        assert browser.text("tbody th").split() == [name, other]
+        assert browser.text("#pmds tbody th").split() == [name, other]
         assert f"{name} MISSING → DEAD, traced" in browser.text("#transitions")
         label = browser.script("return document.querySelector('#ill-rows .strip').getAttribute('aria-label')")
         assert "DEAD for" in label

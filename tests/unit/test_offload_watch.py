@@ -380,7 +380,7 @@ def test_one_without_a_vswitchd_says_so_and_ends_with_its_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
-    child = OffloadChild(Config(state_dir=str(tmp_path)), None)
+    child = OffloadChild(str(tmp_path), None)
     ask = Ask(0.0, 0.01, 1000, Limits(), enabled=True, rebalanced=False, planning=True, ready=True, acting=True)
     report = wait(lambda: child.turn(moment().mono, lambda _: wire.line(ask), 1.0), "it answers")
     assert (report.process, report.netdevs, report.outcomes) == (None, (), ())
@@ -395,7 +395,7 @@ def test_one_without_a_vswitchd_says_so_and_ends_with_its_daemon(
 
 def test_the_newest_question_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
-    child = OffloadChild(Config(state_dir=str(tmp_path)), None)
+    child = OffloadChild(str(tmp_path), None)
     ask = Ask(60.0, 0.01, 1000, Limits(), enabled=True, rebalanced=False, planning=True, ready=False, acting=False)
     child.turn(moment().mono, lambda _: wire.line(ask), 1.0)
     asked = moment().mono
@@ -408,7 +408,7 @@ def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> Non
     popen = subprocess.Popen
     script = "import time; time.sleep(60)"
     monkeypatch.setattr(subprocess, "Popen", lambda argv, **how: popen([sys.executable, "-S", "-c", script], **how))
-    child = OffloadChild(Config(), None)
+    child = OffloadChild("none", None)
     child.turn(0.0, lambda _: b"\n", 1.0)
     process = psutil.Process(child.pid)
     assert child.pid == process.pid
