@@ -133,7 +133,7 @@ def test_a_node_of_256_pmds_is_shown_worst_first_the_well_ones_folded(browser: B
     until(browser, "WELL")
     assert browser.text("#ills") == ""
     browser.press("Enter")
-    assert browser.text("#pmds tbody th").split() == ["pmd-c100/id:8", "pmd-c200/id:8"], "those that were not well just now"
+    assert browser.text("#pmds tbody th").split() == ["pmd-c100/id:8", "pmd-c200/id:8"], "not well just now"
 
 
 def test_news_that_stops_is_no_news_though_the_connection_stands(browser: Browser, node: Node) -> None:
