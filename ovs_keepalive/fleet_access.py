@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ovs_keepalive.command_line import USAGE, Problem
 from ovs_keepalive.config_sections import Fleet
+from ovs_keepalive.core.mesh import Asked
 from ovs_keepalive.formats import fleet as documents
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ def tree(fleet: Fleet, cell: str | None = None) -> Tree:
 
     guard = Guard.CERTIFICATE if fleet.certificate else Guard.DIGEST if fleet.digest_file else Guard.OPEN
     return Tree(cell or fleet.cell, guard, fleet.admin)
+
+
+def mesh(fleet: Fleet) -> Asked | None:
+    """The mesh of this host; None: it takes part in none. Raises Problem."""
+    if fleet.mesh and not fleet.address:
+        raise Problem(
+            "fleet.address: names no address, and fleet.mesh needs one: set that of this host's underlay", USAGE
+        )
+    if fleet.services and not fleet.mesh:
+        raise Problem("fleet.services: packets for them come by the mesh: set fleet.mesh: true, or remove them", USAGE)
+    return Asked(fleet.cell, own_name(fleet), fleet.address) if fleet.mesh else None
 
 
 def own_name(fleet: Fleet) -> str:

@@ -26,8 +26,7 @@ from ovs_keepalive.core import help as rules
 from ovs_keepalive.core import telling
 from ovs_keepalive.core.fleet import Headroom, Member
 from ovs_keepalive.core.help import Mode
-from ovs_keepalive.core.mesh import Asked as AskedMesh
-from ovs_keepalive.core.model import Moment, VswitchdState
+from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.fabric import Fabric
 from ovs_keepalive.fleet.desk import Desk, Now, Rules
@@ -35,7 +34,7 @@ from ovs_keepalive.fleet.members import Membership, Rivalled
 from ovs_keepalive.fleet.session import News, Session
 from ovs_keepalive.fleet.store import Link, Refused, Unreachable
 from ovs_keepalive.fleet.watch import CellWatch
-from ovs_keepalive.fleet_access import options, own_name, tree
+from ovs_keepalive.fleet_access import mesh, options, own_name, tree
 from ovs_keepalive.fleet_load import Cores
 from ovs_keepalive.fleet_node import OwnNode, Place, policy
 from ovs_keepalive.formats import node_brief
@@ -57,7 +56,7 @@ class Agent:
     def __init__(self, fleet: Fleet, place: Place) -> None:
         """Raises Problem."""
         ovs.poller.SelectPoll = select.poll  # python-ovs's own fails on descriptors from 1024 on
-        self.host = own_name(fleet)
+        self.host, wanted = own_name(fleet), mesh(fleet)
         self._fleet, self._mode, self._tree = fleet, Mode(fleet.help), tree(fleet)
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
@@ -71,9 +70,8 @@ class Agent:
         self._member = Membership(self._session, self._tree, self.host)
         hook = Path(fleet.hook) if fleet.hook else None
         self._desk = Desk(self._session, self._tree, self.host, Rules(self._mode, hook))
-        mesh = AskedMesh(fleet.cell, self.host, fleet.address) if fleet.mesh and fleet.address else None
-        self._fabric = Fabric(place.remote, place.rundir, mesh, fleet.services if mesh is not None else None)
-        self._watch = CellWatch(self._session, self._tree) if mesh is not None else None
+        self._fabric = Fabric(place.remote, place.rundir, wanted, fleet.services if wanted is not None else None)
+        self._watch = CellWatch(self._session, self._tree) if wanted is not None else None
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
         self._repeats = Repeats()
         self._seq = 0
@@ -118,8 +116,7 @@ class Agent:
                 self._fail("rival", str(error), now, RIVALLED)
             except (Refused, Unreachable, ValueError) as error:
                 self._fail("store", f"the store: {error}", now, PAUSE)
-        vouched = self._node.brief.vswitchd in ("", VswitchdState.RUNNING)
-        self._fabric.run(live, known, now, vouched=vouched)
+        self._fabric.run(live, known, now, vouched=self._node.vouched, held=self._node.objection)
 
     def _follow(self, news: News, now: Moment) -> None:
         """How the session stands."""

@@ -19,7 +19,7 @@ from ovs_keepalive.core import help as rules
 from ovs_keepalive.core.fleet import Headroom, HostState
 from ovs_keepalive.core.headroom import Load, Strain
 from ovs_keepalive.core.help import AddCore, Allowed, Kind, Mode, Rebalance
-from ovs_keepalive.core.model import Moment
+from ovs_keepalive.core.model import BAD, Moment, VswitchdState
 from ovs_keepalive.fleet_load import Cores, LoadSensor
 from ovs_keepalive.formats import node_brief
 from ovs_keepalive.formats.procfs import parse_cpu_list
@@ -90,6 +90,24 @@ class OwnNode:
         self.brief, self.is_known = node_brief.silent(why, since), True
 
     @property
+    def vouched(self) -> bool:
+        """Whether vswitchd runs and answers, as far as anybody says: of one that does not OVSDB keeps what it wrote."""
+        return self.brief.vswitchd in ("", VswitchdState.RUNNING)
+
+    @property
+    def objection(self) -> str:
+        """Why nothing of this Open vSwitch is to be changed now; "" if it may be.
+
+        A change waits in vswitchd's main thread for every PMD: while one stalls it would hold up all others.
+        """
+        stalled = [f"core {one.brief.core} {one.brief.state}" for one in self.brief.pmds if one.brief.state in BAD]
+        if self.brief.state is HostState.UNKNOWN:
+            return f"nobody says how the PMDs are: {self.brief.why or 'the daemon was not asked yet'}"
+        if not self.vouched:
+            return f"vswitchd is {self.brief.vswitchd}"
+        return f"PMD on {', '.join(stalled)}" if stalled else ""
+
+    @property
     def loads(self) -> tuple[Load, ...]:
         """Its PMD threads."""
         return self._load.loads(self.brief.pmds)
@@ -117,7 +135,10 @@ class OwnNode:
     def _acts(self, now: float) -> bool:
         """Do what may be done here about an overload; whether something was, so lately that it may yet help."""
         overloaded, site = self._strain.overloaded, self._load.site
-        act = rules.local_act(self._policy.allowed, self.loads, overloaded, site, self._acted, now)
+        loads = self.loads
+        act = rules.local_act(self._policy.allowed, loads, overloaded, site, self._acted, now)
+        if self.objection:
+            act = None
         what = f"overloaded: the PMD on core {', '.join(map(str, overloaded))}"
         match act:
             case Rebalance():

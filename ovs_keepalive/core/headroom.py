@@ -85,11 +85,14 @@ def place(spare: Headroom, promised: Mapping[int, int]) -> int | None:
     return min(cores or idle, default=(0, 0, None))[2]
 
 
+def room(spare: Headroom) -> float:
+    """How much a node could take over, in cores: what is free, and what its PMDs have left below FULL percent."""
+    return sum(spare.cores.values()) + sum(max(0, FULL - busy) / 100 for busy in spare.busy.values())
+
+
 def fraction(spare: Headroom) -> float:
-    """How much room there is, 0 to 1, by which those who could claim take turns: free cores and idle PMDs' shares."""
-    nodes = spare.cores.keys() | spare.busy.keys()
-    room = sum(spare.cores.get(node, 0) + max(0, FULL - spare.busy.get(node, FULL)) / 100 for node in nodes)
-    return min(1.0, room / MUCH)
+    """How much room there is, 0 to 1, by which those who could claim take turns."""
+    return min(1.0, room(spare) / MUCH)
 
 
 class Burden(NamedTuple):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ovs_keepalive.core import headroom
 from ovs_keepalive.core.fleet import Headroom, Help
 from ovs_keepalive.core.headroom import Load, Site
-from ovs_keepalive.core.model import State
+from ovs_keepalive.core.model import BAD, State
 
 
 class Mode(StrEnum):
@@ -39,7 +39,6 @@ GIVEN_BACK = 60.0  # seconds in which a request that was given back is left to o
 TURN, DITHER = 1.0, 0.5  # seconds that who has least room waits, and a part of chance on top
 ACT_PAUSE = 600.0  # seconds between two local acts
 ACT_HELPS = 180.0  # seconds in which one may help, before others are asked
-STALLED = (State.MISSING, State.DEAD, State.GONE)
 
 
 # --- asking --------------------------------------------------------------------------------------
@@ -199,7 +198,7 @@ def local_act(
     then one core a time, on a NUMA node that is overloaded; once in ten minutes. Where pmd-cpu-mask is not set Open
     vSwitch chooses the cores: that is nobody's to add to.
     """
-    if not overloaded or any(load.state in STALLED for load in loads):
+    if not overloaded or any(load.state in BAD for load in loads):
         return None
     if last is not None and now - last < ACT_PAUSE:
         return None

@@ -15,13 +15,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ovs_keepalive.core.fleet import Headroom
+from ovs_keepalive.core.headroom import room
 from ovs_keepalive.core.interfaces import Interface
 from ovs_keepalive.core.mesh import host_of
 
 CLIENT = "ovs-keepalive-service"  # in external_ids of a port: its packets are for that service
 REPLY = 1 << 23  # of the 24 bits of tun_id: the packet goes back to who asked
 CLEARLY = 0.5  # more headroom, in cores, for which a choice is given up
-BUSY = 70  # percent; a PMD below it has headroom (notes/fleet, section 6)
 
 
 class Offer(NamedTuple):
@@ -76,11 +76,6 @@ def numbers(names: Collection[str]) -> Mapping[str, int]:
             number = number % (REPLY - 1) + 1
         found[name] = number
     return found
-
-
-def room(headroom: Headroom) -> float:
-    """How much a node could take over, in cores: what is free, and what its PMDs have left below BUSY percent."""
-    return sum(headroom.cores.values()) + sum(max(0, BUSY - busy) / 100 for busy in headroom.busy.values())
 
 
 def choose(offers: Iterable[Offer], before: str) -> Offer | None:

@@ -146,7 +146,7 @@ def test_no_host_is_in_a_fleet_by_default() -> None:
         ("fleet: {hook: run.sh}", ("fleet.hook: 'run.sh': expected an absolute path",)),
         ("fleet: {add-cores: 1-}", ("fleet.add-cores: '1-': expected CPUs",)),
         ("fleet: {session-timeout: 0}", ("fleet.session-timeout: 0: expected",)),
-        ("fleet: {services: {a: 1}}", ("fleet.services", "expected `str`")),
+        ("fleet: {services: {a: 1}}", ("fleet.services", "expected a map of names to names of ports")),
         ("fleet: on", ("fleet: 'on': expected `object`",)),
     ],
 )
@@ -383,7 +383,7 @@ def test_an_empty_section_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("offload: 3", "offload: unknown key"),
+        ("offload: 3", "offload: 3: expected `object`, got `int`"),
         ("offload: {capacty: 1}", "offload.capacty: unknown key"),
         ("offload: {capacity: many}", "offload.capacity: 'many': expected `int`"),
         ("offload: {allow-act: yes}", "offload.allow-act: 'yes': expected true or false"),

@@ -11,22 +11,28 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core.fleet import Headroom
+from ovs_keepalive.core.fleet import Headroom, HostState, Member
 from ovs_keepalive.core.interfaces import Interface, Rows
 from ovs_keepalive.core.mesh import BRIDGE, GRACE, MARK, host_of, ours, plan
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.services import CLIENT, Offer
+from ovs_keepalive.fabric import Fabric
 from ovs_keepalive.formats.mesh import Operation
 from ovs_keepalive.mesh import LONGEST_PAUSE, PAUSE, Mesh
 from ovs_keepalive.publishers.session import Outcome
 from ovs_keepalive.sensors.openflow import NoFlows
 from ovs_keepalive.service_flows import AGAIN, LOOK, ServiceFlows
-from tests.meshes import ASKED, STANDING, UP, cell, done
+from tests.meshes import ASKED, STANDING, UP, address, cell, done
 
 
 def at(mono: float) -> Moment:
     """A moment."""
     return Moment(mono, 0)
+
+
+def member(host: str) -> Member:
+    """One that is well."""
+    return Member(host, 1, 0, "", HostState.WELL, 0, address=address(host))
 
 
 class Transaction:
@@ -56,6 +62,9 @@ class Database:
     def rows(self) -> Rows:
         """Those given."""
         return self.shown
+
+    def run(self) -> None:
+        """Nothing new."""
 
     def transact(self, operations: Sequence[Operation], comment: str) -> Transaction:
         """Keeps it."""
@@ -134,6 +143,23 @@ def test_a_host_that_the_list_lacks_keeps_its_port_for_a_minute(database: Databa
     mesh.run(cell("a", known="b"), at(150 + GRACE))
     assert [one.comment for one in database.sent] == ["mesh removes c"]
     assert mesh.due == math.inf
+
+
+def test_while_a_pmd_stalls_no_port_and_no_flow_is_changed(database: Database, tmp_path: Path) -> None:
+    fabric = Fabric(f"unix:{tmp_path}/db.sock", tmp_path, ASKED, {"dns": "dns0"})
+    fabric.close()
+    fabric._rows, fabric._mesh = database, Mesh(database, ASKED)  # type: ignore[assignment,arg-type]  # a stand-in
+    live = {host: member(host) for host in "ab"}
+    fabric.run(live, {"a", "b"}, at(0), held="PMD on core 3 DEAD")
+    assert (database.sent, fabric.due()) == ([], math.inf)
+    assert fabric.told == ("ports and flows of the mesh stay as they are: PMD on core 3 DEAD",)
+    fabric.run(live, {"a", "b"}, at(1))
+    assert [one.comment for one in database.sent] == ["mesh makes the bridge; adds b"]
+    database.sent[0].ends = Outcome.DONE  # what is under way when it stalls is seen to its end
+    fabric.run(live, {"a", "b"}, at(2), held="PMD on core 3 DEAD")
+    database.shown = done(plan(ASKED, cell("a", "b"), STANDING), STANDING)
+    fabric.run({**live, "c": member("c")}, {"a", "b", "c"}, at(2 + PAUSE))
+    assert [one.comment for one in database.sent[1:]] == ["mesh adds c"]
 
 
 def test_what_is_not_done_is_told(mesh: Mesh) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ovs_keepalive.core.fleet import NO_HEADROOM, HostState
 from ovs_keepalive.core.headroom import LASTING, Load, Strain, after
 from ovs_keepalive.core.help import ACT_HELPS, ACT_PAUSE, AddCore, Allowed, Mode
-from ovs_keepalive.core.model import Moment, State
+from ovs_keepalive.core.model import Moment, State, VswitchdState
 from ovs_keepalive.fleet_load import Cores
 from ovs_keepalive.fleet_node import EVERY, SILENT, OwnNode, Place, Policy
 from ovs_keepalive.formats import document
@@ -79,6 +79,20 @@ def test_a_dead_pmd_is_a_trouble_and_takes_all_headroom(host: Host) -> None:
     host.says(DEAD)
     assert host.node.troubles(host.moment) == {"dead": "PMD on core 5 DEAD"}
     assert host.node.spare({}, asks=False) == NO_HEADROOM
+
+
+def test_while_a_pmd_stalls_or_nobody_knows_nothing_is_to_be_changed(host: Host) -> None:
+    assert host.node.objection == "nobody says how the PMDs are: the daemon was not asked yet"
+    host.says()
+    assert host.node.objection == ""
+    host.says(DEAD)
+    assert host.node.objection == "PMD on core 5 DEAD"
+    hung = snapshot([pmd(core=5, state=WELL)], vswitchd=running()._replace(state=VswitchdState.HUNG))
+    host.answer(json.dumps(document.node(hung, host.moment, {})))
+    assert (host.node.objection, host.node.vouched) == ("vswitchd is HUNG", False)
+    host.turn(SILENT)
+    host.turn(SILENT)
+    assert host.node.objection.startswith("nobody says how the PMDs are: the daemon does not answer")
 
 
 @pytest.mark.parametrize("answer", [None, "keepAlive Status: Disabled", "[]"])

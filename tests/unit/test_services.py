@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ovs_keepalive.core.fleet import Headroom
+from ovs_keepalive.core.headroom import room
 from ovs_keepalive.core.interfaces import Interface
 from ovs_keepalive.core.mesh import BRIDGE, Wanted, port_name
-from ovs_keepalive.core.services import CLIENT, REPLY, Offer, Routes, choose, numbers, room, routes
+from ovs_keepalive.core.services import CLIENT, REPLY, Offer, Routes, choose, numbers, routes
 from ovs_keepalive.formats import service_flows as form
 from tests.meshes import UP, mesh_port
 
