@@ -68,12 +68,8 @@ class Fabric:
         if live is not None:
             self._offers = _offers(live, "" if self._asked is None else self._asked.host)
         if self._mesh is not None:
-            cell = (
-                None
-                if live is None or held
-                else Cell({host: one.address for host, one in live.items()}, frozenset(known))
-            )
-            self._mesh.run(cell, now)
+            addresses = {host: one.address for host, one in (live or {}).items()}
+            self._mesh.run(None if live is None or held else Cell(addresses, frozenset(known)), now)
         if self._rows.listens:
             rows = self._rows.rows()
             self._all = tunnels.own(rows.interfaces, self._all, now.wall_ms, vouched=vouched)

@@ -160,10 +160,7 @@ class Drops:
             return
         if self._idl is None:
             self._idl = AwareIdl(self._remote, _TABLES)
-        try:
-            self._idl.run()
-        except Exception:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
-            self._idl.force_reconnect()
+        self._idl.take()
         self._step()
 
     def of(self, ports: Collection[str]) -> int | None:

@@ -24,8 +24,8 @@ from ovs_keepalive.core.repeats import Repeats
 from ovs_keepalive.formats import mesh as form
 from ovs_keepalive.formats import service_flows as flows
 from ovs_keepalive.formats.plain import one_line
-from ovs_keepalive.mesh_rows import Change, MeshRows
-from ovs_keepalive.publishers.session import Outcome
+from ovs_keepalive.mesh_rows import MeshRows
+from ovs_keepalive.publishers.session import Outcome, Write
 from ovs_keepalive.sensors.openflow import NoFlows, Ofctl
 
 log = ovs.vlog.Vlog("mesh")
@@ -44,7 +44,7 @@ class Mesh:
         self.told: tuple[str, ...] = ()  # what is not done, and why
         self._rows = rows
         self._asked = asked
-        self._change: Change | None = None
+        self._change: Write | None = None
         self._plan = Plan()  # of that change
         self._failed = 0  # in a row
         self._next = 0.0  # monotonic; not before then
@@ -82,7 +82,7 @@ class Mesh:
         kept = self._seen[0].known
         return min((since + mesh.GRACE for host, since in self._missed.items() if host in kept), default=math.inf)
 
-    def _settled(self, change: Change, now: Moment) -> bool:
+    def _settled(self, change: Write, now: Moment) -> bool:
         outcome = change.outcome()
         if outcome is Outcome.UNDER_WAY:
             return False

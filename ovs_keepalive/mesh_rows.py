@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import ovs.db.idl
 import ovs.poller
 
 from ovs_keepalive.core.interfaces import BridgeRow, Interface, Rows
 from ovs_keepalive.formats.mesh import Operation
-from ovs_keepalive.formats.plain import one_line, short
-from ovs_keepalive.publishers.session import MAP, AwareIdl, Outcome
+from ovs_keepalive.publishers.session import MAP, AwareIdl, Write
 
 _TEXT = {"type": "string"}
 _SOME_TEXT = {"type": {"key": "string", "min": 0, "max": 1}}
@@ -36,32 +34,6 @@ TABLES: dict[str, dict[str, Any]] = {  # every one of these columns is in each s
 }  # fmt: skip
 
 
-class Change:
-    """One transaction of raw operations. Whoever started it asks how it stands."""
-
-    def __init__(self, idl: AwareIdl, operations: Sequence[Operation], comment: str) -> None:
-        self._transaction = ovs.db.idl.Transaction(idl)
-        self._transaction.add_comment(one_line(f"ovs-keepalive: {comment}"))
-        for operation in operations:
-            self._transaction.add_op(operation)
-        self._transaction.commit()
-
-    def outcome(self) -> Outcome:
-        """DONE once the server has committed it: all of it, or it is FAILED and nothing is done."""
-        status = self._transaction.commit()
-        if status == ovs.db.idl.Transaction.INCOMPLETE:
-            return Outcome.UNDER_WAY
-        good = (ovs.db.idl.Transaction.SUCCESS, ovs.db.idl.Transaction.UNCHANGED)
-        return Outcome.DONE if status in good else Outcome.FAILED
-
-    def error(self) -> str:
-        """Why it failed, in words."""
-        status = self._transaction.commit()
-        if status == ovs.db.idl.Transaction.TRY_AGAIN:
-            return "what was looked at was changed meanwhile, or the connection broke"
-        return short(one_line(str(self._transaction.get_error() or status)), 200)
-
-
 class MeshRows:
     """run() and wait() belong to the agent's loop; nothing here waits."""
 
@@ -75,12 +47,7 @@ class MeshRows:
 
     def run(self) -> bool:
         """Take in what the server sent; whether anything changed."""
-        before = self._idl.change_seqno
-        try:
-            self._idl.run()
-        except Exception:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
-            self._idl.force_reconnect()
-        return bool(self._idl.change_seqno != before)
+        return self._idl.take()
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for what the server sends."""
@@ -95,9 +62,9 @@ class MeshRows:
         """Whether what is known is what the server has."""
         return bool(self._idl.monitors and self._idl.tables["Open_vSwitch"].rows)
 
-    def transact(self, operations: Sequence[Operation], comment: str) -> Change:
+    def transact(self, operations: Sequence[Operation], comment: str) -> Write:
         """Start a transaction. comment: what is done, for whoever reads `ovsdb-tool show-log`."""
-        return Change(self._idl, operations, comment)
+        return Write(self._idl, *operations, comment=comment)
 
     def bridge_id(self, name: str) -> str:
         """UUID of the row of a bridge; "" if there is none."""

@@ -67,12 +67,7 @@ class PortRows:
 
     def run(self) -> bool:
         """Take in what the server sent; whether anything changed."""
-        before = self._idl.change_seqno
-        try:
-            self._idl.run()
-        except Exception:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
-            self._idl.force_reconnect()
-        return bool(self._idl.change_seqno != before)
+        return self._idl.take()
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for what the server sends."""

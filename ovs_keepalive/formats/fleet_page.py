@@ -17,6 +17,7 @@ from ovs_keepalive.core.fleet import HostState
 from ovs_keepalive.core.fleet_view import Change, Event, Fleet, Key, Request, Sight
 from ovs_keepalive.core.model import NEVER, Moment
 from ovs_keepalive.core.tunnels import Host, matrix
+from ovs_keepalive.formats.fleet_tables import host_document
 from ovs_keepalive.formats.plain import json_bytes, short
 
 VERSION = 1  # of the documents; they grow by new keys, a changed meaning raises it
@@ -81,26 +82,11 @@ def host(fleet: Fleet, key: Key, now: Moment) -> bytes:
     one = fleet.sights.get(key)
     if one is None:
         return b""
-    said = one.member
     return json_bytes(
         {
             "version": VERSION,
             "at": now.wall_ms,
-            "cell": one.cell,
-            "host": one.host,
-            "state": one.state,
-            "since": one.since or None,
-            "written": one.written or None,
-            "first": one.first or None,
-            "why": one.why,
-            "said": None
-            if said is None
-            else {
-                **said._asdict(),
-                "pmds": [pmd._asdict() for pmd in said.pmds],
-                "headroom": said.headroom._asdict(),
-                "tunnels": [tunnel._asdict() for tunnel in said.tunnels],
-            },
+            **host_document(one),
             "requests": _requests(request for request in fleet.requests if (request.cell, request.help.host) == key),
         }
     )

@@ -10,7 +10,7 @@ from ovs_keepalive.core.fleet import Done, Member
 from ovs_keepalive.core.fleet_view import UNTOLD, Event, Request, Sight, busiest, counts, failed_pmds, free_cores
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.formats.plain import one_line, short
-from ovs_keepalive.formats.tables import columns, stamp, utc
+from ovs_keepalive.formats.tables import aligned, answer, columns, stamp, utc
 
 VERSION = 1  # of the documents; they grow by new keys, a changed meaning raises it
 LONGEST = 120  # characters of a reason
@@ -20,13 +20,13 @@ def status(sights: Sequence[Sight], requests: Sequence[Request], now_ms: int) ->
     """`fleet status`. sights: worst first."""
     rows: list[Sequence[str]] = [("CELL", "HOST", "STATE", "FOR", "PMDS", "BUSY", "FREE", "AGE", "WHY")]
     rows += [_row(one, now_ms) for one in sights]
-    lines = [summary(sights), "", *_table(rows)] if sights else [summary(sights)]
+    lines = [summary(sights), "", *aligned(rows)] if sights else [summary(sights)]
     if requests:
         lines += [
             "",
-            *_table([("REQUEST", "STATE", "FOR", "TRIES", "BY", "WHY"), *(_asked(one, now_ms) for one in requests)]),
+            *aligned([("REQUEST", "STATE", "FOR", "TRIES", "BY", "WHY"), *(_asked(one, now_ms) for one in requests)]),
         ]
-    return _text(lines)
+    return answer(lines)
 
 
 def summary(sights: Iterable[Sight]) -> str:
@@ -59,23 +59,23 @@ def host(sight: Sight, requests: Sequence[Request], now_ms: int) -> str:
         lines += [
             "",
             "PMD threads" + (", as it said last" if sight.found and sight.found.live is None else ""),
-            *_table(table),
+            *aligned(table),
         ]
     if member is not None and member.tunnels:
         table = [("TUNNEL", "KIND", "REMOTE", "BFD", "REMOTE BFD", "CFM")]
         table += [tuple(map(one_line, row)) for row in _tunnels(member)]
-        lines += ["", *_table(table)]
+        lines += ["", *aligned(table)]
     lines += [f"asks for help: {_line(one, now_ms)}" for one in requests]
-    return _text(lines)
+    return answer(lines)
 
 
 def asked(requests: Sequence[Request], done: Sequence[Done], now_ms: int) -> str:
     """`fleet help list`."""
     rows = [("REQUEST", "STATE", "FOR", "TRIES", "BY", "WHY"), *(_asked(one, now_ms) for one in requests)]
-    lines = _table(rows) if requests else ["nobody asks for help"]
+    lines = aligned(rows) if requests else ["nobody asks for help"]
     if done:
         lines += ["", "done:", *map(_record, done)]
-    return _text(lines)
+    return answer(lines)
 
 
 def event(one: Event) -> str:
@@ -190,15 +190,6 @@ def _tunnels(member: Member) -> list[tuple[str, ...]]:
         (one.name, one.kind, one.remote, one.bfd or "-", one.bfd_remote or "-", cfm[one.cfm_fault])
         for one in member.tunnels
     ]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _text(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _name(text: str) -> str:

@@ -18,6 +18,7 @@ import ovs.vlog
 
 from ovs_keepalive.core.model import Moment, Transition
 from ovs_keepalive.core.repeats import Repeats
+from ovs_keepalive.formats.plain import one_line, short
 from ovs_keepalive.publishers.tls import TlsStream
 
 log = ovs.vlog.Vlog("session")
@@ -25,6 +26,7 @@ log = ovs.vlog.Vlog("session")
 DATABASE = TABLE = "Open_vSwitch"
 LOCK = "ovs_keepalive"
 MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
+LONGEST_ERROR = 400  # characters
 EVENTS = 100  # transitions of the session that are remembered
 
 
@@ -73,6 +75,15 @@ class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no t
             self._turns += self._stands
         return changed
 
+    def take(self) -> bool:
+        """As run(), and what cannot be read ends the connection: the next one tells all of it anew."""
+        before = self.change_seqno
+        try:
+            self.run()
+        except Exception:  # noqa: BLE001 - of python-ovs, at what no ovsdb-server sends
+            self.force_reconnect()
+        return bool(self.change_seqno != before)
+
     def handle_monitor_canceled(self, message: Any) -> bool:
         canceled = bool(super().handle_monitor_canceled(message))
         self._turns += canceled
@@ -88,15 +99,19 @@ class Outcome(Enum):
 
 
 class Write:
-    """One transaction with one operation on the row of Open_vSwitch. Whoever started it asks how it stands."""
+    """One transaction of raw operations. Whoever started it asks how it stands."""
 
-    def __init__(self, idl: AwareIdl, operation: Mapping[str, Any]) -> None:
+    def __init__(self, idl: AwareIdl, *operations: Mapping[str, Any], comment: str = "") -> None:
+        """operations: on the row of Open_vSwitch, unless they name another; comment: for `ovsdb-tool show-log`."""
         self._transaction = ovs.db.idl.Transaction(idl)
-        self._transaction.add_op({"table": TABLE, "where": [], **operation})
+        if comment:
+            self._transaction.add_comment(one_line(f"ovs-keepalive: {comment}"))
+        for operation in operations:
+            self._transaction.add_op({"table": TABLE, "where": [], **operation})
         self._transaction.commit()
 
     def outcome(self) -> Outcome:
-        """DONE once the server has committed it; FAILED also when the connection or the lock was lost."""
+        """DONE once the server has committed it, all of it; FAILED also when the connection or the lock was lost."""
         status = self._transaction.commit()
         if status == ovs.db.idl.Transaction.INCOMPLETE:
             return Outcome.UNDER_WAY
@@ -105,7 +120,10 @@ class Write:
 
     def error(self) -> str:
         """Why it failed."""
-        return f"{self._transaction.commit()}: {self._transaction.get_error()}"
+        status = self._transaction.commit()
+        if status == ovs.db.idl.Transaction.TRY_AGAIN:
+            return "what was looked at was changed meanwhile, or the connection broke"
+        return short(one_line(f"{status}: {self._transaction.get_error()}"), LONGEST_ERROR)
 
 
 class Session:
