@@ -8,6 +8,7 @@ import { cells } from "./model.js";
 const LARGEST = 40; // hosts of a matrix
 const MOST = 200; // pairs of a list
 const AGAIN_MS = 5000;
+const WAIT_MS = 8000; // for an answer
 const LETTERS = { UP: "U", DOWN: "D", UNKNOWN: "?" };
 
 let told = null; // the newest document
@@ -30,7 +31,10 @@ async function askTunnels(wanted) {
   if (!cell || asking) return;
   asking = cell;
   try {
-    const answer = await fetch(`api/tunnels.json?${new URLSearchParams({ cell })}`, { cache: "no-store" });
+    const answer = await fetch(`api/tunnels.json?${new URLSearchParams({ cell })}`, {
+      cache: "no-store",
+      signal: AbortSignal.timeout(WAIT_MS),
+    });
     told = answer.ok ? await answer.json() : null;
   } catch (error) {
     told = null; // the banner tells that nobody answers
@@ -60,16 +64,15 @@ function matrix() {
   const found = new Map();
   for (const [a, b, kind, reach, sees, says_a, says_b] of told.links) {
     if (found.has(`${a} ${b}`)) continue; // the worst of a pair comes first
-    const what = [kind, reach, sees, says_a, says_b];
-    found.set(`${a} ${b}`, what).set(`${b} ${a}`, what);
+    found.set(`${a} ${b}`, [kind, reach, sees, says_a, says_b]).set(`${b} ${a}`, [kind, reach, sees, says_b, says_a]);
   }
   const heading = (scope) => (name) => attributes(make("th", "", name), { scope });
   const body = told.hosts.map((host, row) => make("tr", "", heading("row")(host), ...told.hosts.map((other, column) => {
     const what = found.get(`${row} ${column}`);
     if (!what) return make("td", "", row === column ? "·" : "");
-    const [kind, reach, sees, says_a, says_b] = what;
+    const [kind, reach, sees, here, there] = what;
     const cell = make("td", reach, make(sees === "agreed" ? "strong" : "small", "", LETTERS[reach] ?? "?"));
-    cell.title = `${host} – ${other}, ${kind}: ${reach}, ${sees} (${says_a}, ${says_b})`;
+    cell.title = `${host} – ${other}, ${kind}: ${reach}, ${sees} (${here}, ${there})`;
     return cell;
   })));
   const head = make("tr", "", make("td"), ...told.hosts.map(heading("col")));
