@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovs_keepalive.core.model import State, VswitchdState
+from ovs_keepalive.core.offload import OffloadState
 from ovs_keepalive.formats.metric import PREFIX
 
 SCHEMA = 41  # of dashboards, as Grafana 12.0 has it; later ones bring it up to theirs
@@ -36,6 +37,15 @@ VSWITCHD_COLOURS = {
     VswitchdState.CRASH_LOOP: "#e0363c",
     VswitchdState.GONE: "#8f1d22",
 }
+OFFLOAD_COLOURS = {
+    OffloadState.DISABLED: "#6e7787",
+    OffloadState.UNKNOWN: "#9aa3b2",
+    OffloadState.OK: "#3a9b4f",
+    OffloadState.PRESSURE: "#e8b021",
+    OffloadState.OOR: "#e0363c",
+    OffloadState.STARVED: "#e07a1f",
+    OffloadState.SKIPPED: "#8a6fd1",
+}
 SEEN_COLOURS = {"blind": "#e0363c", "up": "#3a9b4f"}
 
 
@@ -58,7 +68,7 @@ def dashboard() -> dict[str, Any]:
         "time": {"from": "now-30m", "to": "now"},
         "templating": {"list": _variables()},
         "annotations": {"list": []},
-        "panels": _placed([*_states(), *_work(), *_breaks(), *_watching()]),
+        "panels": _placed([*_states(), *_work(), *_ports(), *_breaks(), *_watching(), *_fleet()]),
     }
 
 
@@ -88,6 +98,26 @@ def _work() -> list[dict[str, Any]]:
         _graph("Busy iterations", _of("pmd_busy_ratio"), EACH, "percentunit"),
         _graph("Age of the last progress seen", f"clamp_min({age}, 0)", EACH, "s"),
         _graph("Missed heartbeats", missed, EACH, "short"),
+    ]
+
+
+def _ports() -> list[dict[str, Any]]:
+    state = _coded("offload_state", "netdev", OFFLOAD_COLOURS)
+    each = "{{instance}} {{netdev}}"
+    return [
+        _stat("Ports by state", f"sum by (state) ({_of('port_state')})", "{{state}}", WIDTH),
+        _timeline("Flow offload", state, each, OFFLOAD_COLOURS, WIDTH, 6),
+        _graph("Share of packets that hardware forwards", _of("offload_share"), each, "percentunit"),
+        _graph("Flows that wait for room in hardware", _of("offload_pending"), each, "short"),
+    ]
+
+
+def _fleet() -> list[dict[str, Any]]:
+    """Of the fleet's page, whichever node is chosen above."""
+    hosts, asked = f"{PREFIX}fleet_hosts", f"{PREFIX}fleet_help_requests"
+    return [
+        _graph("Hosts of the fleet", f"sum by (cell, state) ({hosts})", "{{cell}} {{state}}", "short"),
+        _graph("Requests for help", f"sum by (cell, state) ({asked})", "{{cell}} {{state}}", "short"),
     ]
 
 

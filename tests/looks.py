@@ -46,6 +46,7 @@ from ovs_keepalive.core.settings import Asked
 
 WALL_MS = 1_700_000_000_000  # epoch milliseconds at monotonic 0
 WELL = (State.UNUSED, State.ALIVE, State.SLEEP)
+GLANCE = 1e-5  # seconds from an answer to the run times that are kept with it
 SETTINGS = Settings(enabled=True, interval=1.0, max_main_share=0.01, restart_deadline=60.0, hung_after=60.0)
 NOTHING_BROKE = breaks.Watch()
 FIRST = ProcessId(100, 1000)
@@ -281,7 +282,7 @@ class Scene:
 
     def _glance_at(self, looks: Looks) -> None:
         if looks.iterations is not None or looks.counters is not None:
-            just_after = Moment(looks.now.mono + 1e-5, looks.now.wall_ms)
+            just_after = Moment(looks.now.mono + GLANCE, looks.now.wall_ms)
             times = {one.id: (round(one.run * 1e9), round(one.wait * 1e9)) for one in self.workers if one.exists}
             self._glance = just_after, times
         elif looks.main is not None and looks.main.silent and self._glance is not None:
