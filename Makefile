@@ -76,9 +76,9 @@ docs: deps ## write what is generated anew from the code: states, metrics, dashb
 screenshots: deps ## take the pictures of the node's page in docs/images anew (1 min)
 	$(BIN)/python -m docs.capture_page docs/images
 
-install: ## as root: an environment of its own in PREFIX/lib (/usr/local), command, unit, man pages; honours DESTDIR
+install: ## as root: an environment in PREFIX/lib (/usr/local), command, unit, man pages (EXTRAS=fleet,web,cli); honours DESTDIR
 	$(PYTHON) -m venv --clear "$(PLACE)"
-	"$(PLACE)/bin/python" -m pip install --quiet --no-compile .
+	"$(PLACE)/bin/python" -m pip install --quiet --no-compile ".$(if $(EXTRAS),[$(EXTRAS)])"
 	"$(PLACE)/bin/python" -m pip uninstall --quiet --yes pip setuptools
 	cd "$(PLACE)" && rm -rf include share && find bin -type f ! -name ovs-keepalive -delete
 	find "$(PLACE)/lib" -name direct_url.json -delete # tells where this checkout lies
