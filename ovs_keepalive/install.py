@@ -25,7 +25,8 @@ from ovs_keepalive.config_file import DEFAULT_PATH
 
 NAME = "ovs-keepalive"
 UNIT = f"{NAME}.service"
-FLEET = f"{NAME}-fleet.service"  # of the agent, which nobody has to start
+FLEET = f"{NAME}-fleet.service"  # of the agent, which nobody has to start …
+WEB = f"{NAME}-web.service"  # … and of the fleet's page, the same
 SHIPPED_COMMAND = f"/usr/bin/{NAME}"  # what the unit in share/ names
 STATE = Path("/var/lib/ovs-keepalive")
 RUNNING = Path("/run/systemd/system")  # there where systemd runs (sd_booted(3))
@@ -196,7 +197,7 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
     units = lib / "systemd" / "system"
     drop_ins = units / f"{UNIT}.d"
     files = {
-        **{units / unit: _started(_shipped("systemd", unit), command) for unit in (UNIT, FLEET)},
+        **{units / unit: _started(_shipped("systemd", unit), command) for unit in (UNIT, FLEET, WEB)},
         share / "man" / "man8" / f"{NAME}.8": _shipped("man", f"{NAME}.8"),
         share / "man" / "man5" / f"{NAME}.conf.5": _shipped("man", f"{NAME}.conf.5"),
         share / "bash-completion" / "completions" / NAME: _shipped("completion", NAME),
@@ -210,7 +211,8 @@ def _files(wishes: Wishes, command: Path) -> dict[Path, bytes]:
     else:
         files[drop_ins / "20-user.conf"] = _as_user(UNIT, wishes.user)
     if wishes.umask or wishes.user is not None:
-        files[units / f"{FLEET}.d" / "20-user.conf"] = _as_user(FLEET, wishes.user or NAME)
+        user = _as_user(FLEET, wishes.user or NAME)
+        files |= {units / f"{unit}.d" / "20-user.conf": user for unit in (FLEET, WEB)}
     if wishes.umask:
         files[lib / "tmpfiles.d" / f"{NAME}.conf"] = _shipped("tmpfiles.d", f"{NAME}.conf")
         files[drop_ins / "10-umask.conf"] = _shipped("systemd", f"{UNIT}.d", "10-umask.conf")
@@ -275,7 +277,7 @@ def _uninstall(tree: _Tree, prefix: Path, *, on_this_host: bool) -> None:
     systemd = on_this_host and RUNNING.is_dir()
     if systemd:
         there = {Path(path).name for path in manifest.files}
-        _call(tree, "systemctl", "disable", "--now", *(unit for unit in (FLEET, UNIT) if unit in there))
+        _call(tree, "systemctl", "disable", "--now", *(unit for unit in (WEB, FLEET, UNIT) if unit in there))
     for path in manifest.files:
         tree.remove(path)
     found = tree.read(DEFAULT_PATH)

@@ -17,6 +17,7 @@ from ovs_keepalive import install
 from ovs_keepalive.install import Wishes
 from tests.conftest import cannot
 
+UNITS = ("ovs-keepalive", "ovs-keepalive-fleet", "ovs-keepalive-web")
 MOST = 2.0  # the exposure that `systemd-analyze security` may find (0 to 10)
 EVERY = [
     pytest.param({}, id="plain"),
@@ -64,7 +65,7 @@ def test_systemd_understands_all_of_it(analyze: str, tmp_path: Path, wishes: dic
     for name in ("sysinit", "basic", "shutdown", "multi-user", "network-online"):
         (units / f"{name}.target").write_text("[Unit]\n")
     argv = [analyze, "verify", "--man=no", f"--root={tmp_path}"]
-    verified = [f"{name}.service" for name in ("ovs-keepalive", "ovs-keepalive-fleet", "ovsdb-server", "ovs-vswitchd")]
+    verified = [f"{name}.service" for name in (*UNITS, "ovsdb-server", "ovs-vswitchd")]
     done = subprocess.run([*argv, *verified], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -76,7 +77,10 @@ def test_it_leaves_little_open(analyze: str, tmp_path: Path, wishes: dict[str, A
     print(f"exposure {exposure}, {wishes or 'plain'}")
     if "full_causes" not in wishes:
         assert exposure <= MOST
-    assert _exposure(analyze, tmp_path, "ovs-keepalive-fleet.service") <= MOST
+    for unit in ("ovs-keepalive-fleet.service", "ovs-keepalive-web.service"):
+        exposure = _exposure(analyze, tmp_path, unit)
+        print(f"exposure {exposure}, {unit}")
+        assert exposure <= MOST
 
 
 def test_a_line_that_opens_something_would_be_seen(analyze: str, tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ def test_the_plain_unit_has_one_capability(tmp_path: Path, name: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["ovs-keepalive", "ovs-keepalive-fleet"])
+@pytest.mark.parametrize("name", UNITS)
 def test_no_start_or_stop_is_passed_on_between_it_and_open_vswitch(tmp_path: Path, name: str) -> None:
     unit = (_installed(tmp_path, {}) / f"{name}.service").read_text()
     bound = r"^(Requires|Requisite|Wants|BindsTo|PartOf|Upholds|Conflicts|PropagatesStopTo|StopPropagatedFrom)="

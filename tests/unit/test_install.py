@@ -23,6 +23,7 @@ UNITS = "usr/local/lib/systemd/system"
 CONFIG = "etc/ovs-keepalive/config.yaml"
 PLAIN = {
     f"{UNITS}/ovs-keepalive-fleet.service",
+    f"{UNITS}/ovs-keepalive-web.service",
     f"{UNITS}/ovs-keepalive.service",
     "usr/local/lib/sysusers.d/ovs-keepalive.conf",
     "usr/local/share/bash-completion/completions/ovs-keepalive",
@@ -35,9 +36,9 @@ PLAIN = {
     "usr/local/share/zsh/site-functions/_ovs-keepalive",
     CONFIG,
 }
-FLEET_USER = f"{UNITS}/ovs-keepalive-fleet.service.d/20-user.conf"
+FLEET_USERS = {f"{UNITS}/ovs-keepalive-{name}.service.d/20-user.conf" for name in ("fleet", "web")}
 UMASK = {
-    FLEET_USER,
+    *FLEET_USERS,
     f"{UNITS}/ovs-keepalive.service.d/10-umask.conf",
     f"{UNITS}/ovs-vswitchd.service.d/ovs-keepalive.conf",
     f"{UNITS}/ovsdb-server.service.d/ovs-keepalive.conf",
@@ -121,8 +122,8 @@ def test_full_causes_adds_a_drop_in_that_is_read_after_the_others(tmp_path: Path
 def test_with_open_vswitchs_own_user_no_user_is_made(tmp_path: Path) -> None:
     _install(tmp_path, user="openvswitch")
     drop_in = f"{UNITS}/ovs-keepalive.service.d/20-user.conf"
-    assert _files(tmp_path) == PLAIN - {"usr/local/lib/sysusers.d/ovs-keepalive.conf"} | {drop_in, FLEET_USER}
-    for path in (drop_in, FLEET_USER):
+    assert _files(tmp_path) == PLAIN - {"usr/local/lib/sysusers.d/ovs-keepalive.conf"} | {drop_in, *FLEET_USERS}
+    for path in (drop_in, *FLEET_USERS):
         assert "\nUser=openvswitch\nAmbientCapabilities=\n" in (tmp_path / path).read_text()
 
 
