@@ -21,7 +21,7 @@ from ovs_keepalive.formats import cpu_mask, pmd_load
 from ovs_keepalive.formats.node_brief import Polled
 from ovs_keepalive.formats.pmd_load import Cycles
 from ovs_keepalive.formats.procfs import parse_cpu_list
-from ovs_keepalive.publishers.session import MAP, TABLE, AwareIdl, Outcome, Write
+from ovs_keepalive.publishers.session import MAP, TABLE, AwareIdl, Outcome, Write, on_switch
 from ovs_keepalive.question import Question
 from ovs_keepalive.sensors import cpus
 from ovs_keepalive.sensors.appctl_client import NoAnswer
@@ -185,7 +185,7 @@ class Drops:
             if outcome is not Outcome.UNDER_WAY:
                 self._write = None
         elif self._act is not None and self._idl.monitors:
-            self._write, self._act = Write(self._idl, mask_operation(self._texts(), self._act)), None
+            self._write, self._act = Write(self._idl, on_switch(mask_operation(self._texts(), self._act))), None
 
     def _texts(self) -> dict[str, str]:
         return next((dict(row.other_config) for row in self._idl.tables[TABLE].rows.values()), {}) if self._idl else {}

@@ -66,8 +66,10 @@ class Background(threading.Thread):
 class Ticker(Background):
     """Knows how late a thread of this process was woken: CPU that nobody in this run could count on. Seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu: int | None = None) -> None:
+        """cpu: the one that it looks at; None: whichever it is given."""
         super().__init__()
+        self._cpu = cpu
         self._preferred = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR  # as whoever asks it
         self.worst = 0.0
         self.lost = 0.0  # in sum, as the daemon adds it up for its beat
@@ -76,6 +78,8 @@ class Ticker(Background):
         """Sleep, and look at the clock."""
         if self._preferred:
             realtime.prefer([threading.get_native_id()])
+        if self._cpu is not None:
+            os.sched_setaffinity(threading.get_native_id(), {self._cpu})
         while not self.over.is_set():
             planned = time.monotonic() + TICK
             time.sleep(TICK)

@@ -98,16 +98,21 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
+def on_switch(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """An operation on the row of Open_vSwitch, of which there is one."""
+    return {"table": TABLE, "where": [], **operation}
+
+
 class Write:
     """One transaction of raw operations. Whoever started it asks how it stands."""
 
     def __init__(self, idl: AwareIdl, *operations: Mapping[str, Any], comment: str = "") -> None:
-        """operations: on the row of Open_vSwitch, unless they name another; comment: for `ovsdb-tool show-log`."""
+        """operations: as RFC 7047 has them, whole; comment: for `ovsdb-tool show-log`."""
         self._transaction = ovs.db.idl.Transaction(idl)
         if comment:
             self._transaction.add_comment(one_line(f"ovs-keepalive: {comment}"))
         for operation in operations:
-            self._transaction.add_op({"table": TABLE, "where": [], **operation})
+            self._transaction.add_op(dict(operation))
         self._transaction.commit()
 
     def outcome(self) -> Outcome:
@@ -207,7 +212,7 @@ class Session:
 
     def write(self, operation: Mapping[str, Any]) -> Write:
         """Start a transaction: an operation of RFC 7047 section 5.2 without its table and condition."""
-        return Write(self._idl, operation)
+        return Write(self._idl, on_switch(operation))
 
     def note(self, event: Transition) -> None:
         """Remember an event for the history."""
