@@ -15,7 +15,7 @@ PLACE   = $(DESTDIR)$(PREFIX)/lib/ovs-keepalive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo demo-ports run test test-long innocent soak fuzz test-ovs-matrix test-packages bench lint format docs \
+.PHONY: help deps demo demo-ports run test test-all test-long innocent soak fuzz test-ovs-matrix test-packages bench lint format docs \
         screenshots install uninstall deb clean
 .DELETE_ON_ERROR:
 
@@ -33,7 +33,10 @@ demo-ports: deps ## as root: a crash strands a VM on a dpdkvhostuser port, not o
 run: deps ## watch this host's own Open vSwitch, in the foreground
 	$(BIN)/ovs-keepalive run $(ARGS)
 
-test: deps ## all tests but the long ones, on real Open vSwitch daemons (up to 10 min)
+test: deps ## every part, on real Open vSwitch daemons (up to 10 min)
+	$(BIN)/python -m pytest -m "not long and not slow" -n 2 --dist loadfile $(ARGS)
+
+test-all: deps ## these and the slow ones, as CI runs them (40 min, with ARGS="-n 0" one after the other)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile $(ARGS)
 
 test-long: deps ## the long tests: every fault at every interval

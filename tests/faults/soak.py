@@ -59,6 +59,8 @@ QUESTIONS = (
     ("keepalive/history", "many"),
 )
 UNIT = Path(__file__).parents[2] / "ovs_keepalive" / "share" / "systemd" / "ovs-keepalive.service"
+HANDS = 3  # that let small events happen: one waits at times, for a daemon that is stopped on purpose
+BEHIND = 5.0  # seconds for which one makes up afterwards
 PAGES = ("/", "/healthz", "/metrics", "/api/node.json", "/api/strip.json", "/nothing")
 
 
@@ -105,7 +107,7 @@ class Storm(Background):
                 self.failed += 1  # who was asked is restarting or held
             else:
                 self.events += 1
-            due = max(due + self._pause, time.monotonic() - 1.0)
+            due = max(due + self._pause, time.monotonic() - BEHIND)
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _ask(self) -> None:
@@ -144,10 +146,10 @@ class Storm(Background):
 class Meter(Background):
     """Measures the daemon again and again, and prints a line a minute."""
 
-    def __init__(self, sandbox: Sandbox, pid: int, storm: Storm, tally: Tally) -> None:
+    def __init__(self, sandbox: Sandbox, pid: int, storms: Sequence[Storm], tally: Tally) -> None:
         super().__init__()
         self.samples: list[Sample] = []
-        self._sandbox, self._process, self._storm, self._tally = sandbox, psutil.Process(pid), storm, tally
+        self._sandbox, self._process, self._storms, self._tally = sandbox, psutil.Process(pid), storms, tally
 
     def run(self) -> None:
         """Until the end, or until the daemon is no more."""
@@ -166,7 +168,8 @@ class Meter(Background):
             now = Sample(at, rss, descriptors, threads, len(json.loads(text)), log.stat().st_size)
             if not self.samples or now.at // 60 > self.samples[-1].at // 60:
                 print(
-                    f"{now.at / 60:>4.0f} {self._storm.events:>8} {self._tally.events:>8} {now.rss >> 10:>8} "
+                    f"{now.at / 60:>4.0f} {sum(storm.events for storm in self._storms):>8} "
+                    f"{self._tally.events:>8} {now.rss >> 10:>8} "
                     f"{now.descriptors:>4} {now.threads:>7} {now.history:>7} {now.log >> 10:>7}",
                     flush=True,
                 )
@@ -225,10 +228,13 @@ def soak(minutes: float, rate: float, rng: random.Random) -> int:
     wrong: list[str] = []
     with Field(rng, 500, 16) as field:
         pid = int((field.sandbox.dir / "ovs-keepalive.pid").read_text())
-        tally, storm = Tally(), Storm(field.sandbox, pid, rate, random.Random(rng.random()))  # noqa: S311
-        meter = Meter(field.sandbox, pid, storm, tally)
+        tally, each = Tally(), [random.Random(rng.random()) for _ in range(HANDS)]  # noqa: S311
+        storms = [Storm(field.sandbox, pid, rate / HANDS, its) for its in each]
+        meter = Meter(field.sandbox, pid, storms, tally)
         end, done = time.monotonic() + minutes * 60, 0
-        with storm, meter:
+        with ExitStack() as stack:
+            for one in (*storms, meter):
+                stack.enter_context(one)
             while time.monotonic() < end and not tally.stories:
                 happen(field, rng.choice(innocent.KINDS), tally)
                 done += 1
@@ -237,9 +243,8 @@ def soak(minutes: float, rate: float, rng: random.Random) -> int:
         if not Path(f"/proc/{pid}").exists():
             wrong.append(f"the daemon, pid {pid}, did not live to the end")
     lines = verdict(meter.samples)
-    lines.append(
-        f"small events: {storm.events}, {storm.events / meter.samples[-1].at:.0f} a second, {storm.failed} unanswered"
-    )
+    events, failed = sum(storm.events for storm in storms), sum(storm.failed for storm in storms)
+    lines.append(f"small events: {events}, {events / meter.samples[-1].at:.0f} a second, {failed} unanswered")
     wrong += [line[1:] for line in lines if line.startswith("!")] + tally.stories
     print("\n".join([str(tally), f"stalls: {done // STALLS}", *(line.lstrip("!") for line in lines)]))
     print("\n".join(f"WRONG: {line}" for line in wrong) or "nothing wrong")

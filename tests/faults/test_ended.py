@@ -64,6 +64,7 @@ def by_appctl_exit(sandbox: Sandbox) -> None:
     sandbox.kill_vswitchd()  # only its exit status is left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [by_sigterm, by_appctl_exit])
 def test_an_orderly_restart_is_told_as_one_and_no_pmd_is_blamed(
     rounds: Rounds, stop: Callable[[Sandbox], None]

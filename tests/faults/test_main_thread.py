@@ -23,6 +23,7 @@ pytestmark = pytest.mark.real
 HUNG_AFTER = 4.0  # seconds of silence, with evidence (CONTRACT section 4)
 
 
+@pytest.mark.slow
 def test_stopped_process_stops_all_pmds_and_is_no_hang(rounds: Rounds) -> None:
     def run(laboratory: Laboratory) -> Course:
         names = list(laboratory.sandbox.pmds())
@@ -42,6 +43,7 @@ def test_stopped_process_stops_all_pmds_and_is_no_hang(rounds: Rounds) -> None:
     rounds.repeat("SIGSTOP of the process", run)
 
 
+@pytest.mark.slow
 def test_held_main_thread_is_hung_and_changes_no_pmd(rounds: Rounds) -> None:
     def run(laboratory: Laboratory) -> None:
         with begun(stopped, laboratory.sandbox.vswitchd_pid) as injected:
@@ -60,6 +62,7 @@ def test_held_main_thread_is_hung_and_changes_no_pmd(rounds: Rounds) -> None:
     rounds.repeat("main thread held", run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["add-port", "add-flow"])
 def test_main_thread_that_waits_for_a_stalled_pmd_is_hung_and_the_pmd_is_named(rounds: Rounds, command: str) -> None:
     """add-port: main spins until the PMD has reloaded. add-flow: it waits for the PMD to quiesce (RCU)."""

@@ -16,6 +16,7 @@ from tests.lab import stopped
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [

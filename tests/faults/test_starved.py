@@ -37,6 +37,7 @@ def hog(tid: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [hog, throttled])
 def test_a_starved_pmd_is_alive_whenever_it_runs_and_else_starved(rounds: Rounds, fault: Fault) -> None:
     def run(laboratory: Laboratory) -> None:
@@ -55,6 +56,7 @@ def test_a_starved_pmd_is_alive_whenever_it_runs_and_else_starved(rounds: Rounds
     rounds.repeat(fault.__name__, run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rounds",
     [

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.real
 USER = 65534  # nobody
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [

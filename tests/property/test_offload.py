@@ -7,6 +7,7 @@ import random
 from itertools import combinations
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,7 @@ def _possible(datapath: Datapath) -> float:
     return sum(fixed) + max(map(sum, combinations(free, slots)))
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(full_tables())
 def test_it_ends_at_the_best_that_any_choice_could_reach_within_its_margin(datapath: Datapath) -> None:

@@ -118,6 +118,7 @@ def restarted(sandbox: Sandbox, traffic: Traffic | Wire, how: Restart) -> Judged
     return one
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", [by_sigterm, by_exit, by_kill])
 def test_the_true_break_lies_inside_the_bounds(make_sandbox: Callable[..., Sandbox], how: Restart) -> None:
@@ -203,6 +204,7 @@ def test_an_announced_restart_raises_no_alarm_however_it_ends(watched_well: Watc
     assert one["ports_missing"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_an_announced_restart_that_never_comes_back_is_told_at_its_deadline(watched_well: Watched) -> None:
     sandbox = watched_well.sandbox

@@ -105,6 +105,7 @@ def test_a_held_pmd_gives_warning_failure_okay(watched: Watched) -> None:
         assert refused == []
 
 
+@pytest.mark.slow
 def test_neither_a_killed_database_nor_a_converted_schema_loses_a_transition(watched: Watched) -> None:
     watched.start()
     (first, first_tid), (second, second_tid) = list(watched.sandbox.pmds().items())[:2]
@@ -142,6 +143,7 @@ def test_neither_a_killed_database_nor_a_converted_schema_loses_a_transition(wat
         wait(told, "ovs_events tells", 20)
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stands_still_is_a_failure_and_no_value(watched: Watched) -> None:
     watched.start()
     instance = plain_name(next(iter(watched.sandbox.pmds())))
@@ -203,6 +205,7 @@ def test_hostile_names_are_taken_as_they_are(sandbox: Sandbox) -> None:
         assert [line for line in collectd.output().splitlines() if line.startswith("-")] == []
 
 
+@pytest.mark.slow
 def test_the_child_comes_back_and_goes_with_collectd(watched: Watched) -> None:
     watched.start()
     with Collectd(watched.sandbox) as collectd:

@@ -25,6 +25,7 @@ def dpdk() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.mark.slow
 def test_a_stall_of_a_dpdk_pmd_is_dead_within_five_quarters_of_the_interval(dpdk: Sandbox) -> None:
     [(name, tid)] = dpdk.pmds().items()
     watch(dpdk)

@@ -70,6 +70,7 @@ def test_a_held_pmd_is_dead_in_the_fleet_and_well_again_when_it_is_let_go(
         assert _is_told_as(a)
 
 
+@pytest.mark.slow
 def test_a_failure_is_seen_by_others_at_once(watched: Watched, zookeeper: Zookeeper) -> None:
     """Counted from its arrival at a subscriber of the column to a follower of the cell."""
     watched.start()
@@ -106,6 +107,7 @@ def _is_told_as(host: FleetHost) -> bool:
     return status == (0 if hosts[host.name]["state"] == "WELL" else 1)
 
 
+@pytest.mark.slow
 def test_a_host_whose_agent_is_killed_is_gone_with_its_last_states_and_is_not_called_dead(
     make_sandbox: Sandboxes, zookeeper: Zookeeper
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_host_whose_agent_is_killed_is_gone_with_its_last_states_and_is_not_ca
         assert a.status() == (0, {})
 
 
+@pytest.mark.slow
 def test_a_restart_within_the_sessions_timeout_stays(make_sandbox: Sandboxes, zookeeper: Zookeeper) -> None:
     with FleetHost(make_sandbox(), zookeeper, "a") as a:
         a.until_it_is(*FAIR)
@@ -146,6 +149,7 @@ def test_a_restart_within_the_sessions_timeout_stays(make_sandbox: Sandboxes, zo
             assert a.status()[1]["a"]["state"] in FAIR
 
 
+@pytest.mark.slow
 def test_without_a_store_the_beat_goes_on_and_the_agent_comes_back(watched: Watched, zookeeper: Zookeeper) -> None:
     watched.start()
     [server] = zookeeper.servers
@@ -167,6 +171,7 @@ def test_without_a_store_the_beat_goes_on_and_the_agent_comes_back(watched: Watc
         wait(lambda: "CONNECTED" in a.said().rpartition("SUSPENDED")[2], "the agent is connected again", 20)
 
 
+@pytest.mark.slow
 def test_one_that_has_room_makes_an_offer(make_sandbox: Sandboxes, zookeeper: Zookeeper) -> None:
     with (
         FleetHost(make_sandbox(), zookeeper, "a") as a,
@@ -183,6 +188,7 @@ def test_one_that_has_room_makes_an_offer(make_sandbox: Sandboxes, zookeeper: Zo
             b.until(lambda hosts: _free(hosts, "b") == {"0": 0}, "what is promised is not free", ROOM)
 
 
+@pytest.mark.slow
 def test_a_hook_of_a_claimer_that_dies_leaves_the_request_free(
     make_sandbox: Sandboxes, zookeeper: Zookeeper, tmp_path: Path
 ) -> None:
@@ -204,6 +210,7 @@ def test_a_hook_of_a_claimer_that_dies_leaves_the_request_free(
         assert runs.read_text().split() == ["b--manual", "1", "b--manual", "2"]
 
 
+@pytest.mark.slow
 def test_a_hook_is_killed_before_what_it_works_on_can_be_anothers(
     make_sandbox: Sandboxes, zookeeper: Zookeeper, tmp_path: Path
 ) -> None:
@@ -245,6 +252,7 @@ def _hook(directory: Path) -> tuple[Path, Path]:
     return hook, runs
 
 
+@pytest.mark.slow
 def test_what_vswitchd_says_of_cycles_and_the_mask_that_is_added_to(sandbox: Sandbox) -> None:
     sensor = LoadSensor(sandbox.dir, None, sandbox.remote, Cores("", 0))
     try:

@@ -233,6 +233,7 @@ def check(outcome: Outcome) -> None:
     assert fenced & told == set()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_slice_of_chaos_does_each_request_once(tmp_path: Path) -> None:
     outcome = chaos(tmp_path, 12.0)

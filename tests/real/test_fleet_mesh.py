@@ -88,6 +88,7 @@ def rack(tmp_path: Path) -> Iterator[Rack]:
         yield Rack(net, stack.enter_context(Zookeeper(tmp_path)), stack)
 
 
+@pytest.mark.slow
 def test_agents_mesh_their_hosts_tell_a_cut_and_serve_each_other(rack: Rack) -> None:
     a, first = rack.host("a")
     b, _ = rack.host("b", services={"dns": "dns0"})

@@ -185,6 +185,7 @@ def test_open_requests_show_who_claimed_them_and_since_when(browser: Browser, se
     until(browser, "CLAIMED → none", "#events")
 
 
+@pytest.mark.slow
 def test_the_tunnels_of_a_cell_are_a_matrix(browser: Browser, served: Served) -> None:
     down = member("a").tunnels[0]._replace(local="10.0.0.1", remote="10.0.0.2", bfd="down", bfd_remote="down")
     there = down._replace(local="10.0.0.2", remote="10.0.0.1")
@@ -203,6 +204,7 @@ def test_the_tunnels_of_a_cell_are_a_matrix(browser: Browser, served: Served) ->
     assert browser.text("#matrix td.UP").split() == ["U", "U"]
 
 
+@pytest.mark.slow
 def test_old_data_are_no_news_and_a_lost_connection_neither(
     browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +297,7 @@ new MutationObserver(() => {
 """
 
 
+@pytest.mark.slow
 def test_a_change_of_one_of_a_thousand_hosts_is_on_the_page_soon(browser: Browser, served: Served) -> None:
     chance = random.Random(9)  # noqa: S311 - the same each time
     served.source.show(*(host(f"h{number:04}") for number in range(1000)))

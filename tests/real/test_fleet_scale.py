@@ -13,6 +13,7 @@ from tests.zookeeper import Zookeeper, planted
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_of_two_hundred_hosts_a_change_is_read_within_a_second(tmp_path: Path) -> None:
     with Zookeeper(tmp_path, 3) as zookeeper, planted(zookeeper, timeout=10.0) as connect:

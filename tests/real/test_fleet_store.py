@@ -214,6 +214,7 @@ def test_two_agents_by_one_name_do_not_fight(connect: Connect) -> None:
 # --- 5: no quorum ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_quorum_every_call_ends_and_what_is_done_late_harms_nothing(
     own: Zookeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zookeeper]:
         yield zookeeper
 
 
+@pytest.mark.slow
 def test_hosts_killed_hard_are_gone_in_time_and_their_last_pmd_states_stay(
     zookeeper: Zookeeper, browser: Browser, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_hosts_killed_hard_are_gone_in_time_and_their_last_pmd_states_stay(
     assert browser.complaints() == []
 
 
+@pytest.mark.slow
 def test_hosts_whose_process_is_killed_are_gone_within_their_session_and_two_seconds(
     zookeeper: Zookeeper, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +140,7 @@ def test_hosts_whose_process_is_killed_are_gone_within_their_session_and_two_sec
         assert page.get("host.json?cell=c1&host=n00003")["said"]["pmds"][0]["state"] == "ALIVE"
 
 
+@pytest.mark.slow
 def test_requests_are_seen_and_a_store_that_is_away_is_told(browser: Browser, tmp_path: Path) -> None:
     with Zookeeper(tmp_path / "own") as own, planted(own) as connect, web(tmp_path, own.hosts) as page:
         troubled, helper = connect(), connect()
@@ -166,6 +169,7 @@ def test_of_a_thousand_hosts_a_change_is_on_the_page_in_a_tenth_of_a_second(brow
     assert took[int(len(took) * 0.99)] <= 1000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_of_two_hundred_hosts_a_change_is_on_the_page_within_a_second(browser: Browser, tmp_path: Path) -> None:
     with Zookeeper(tmp_path / "zk", 3) as ensemble, planted(ensemble, timeout=10.0):

@@ -107,6 +107,7 @@ def sleeping(seconds: str) -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", seconds]]
 
 
+@pytest.mark.slow
 def test_hooks_that_do_not_behave_harm_neither_the_daemon_nor_each_other(sandbox: Sandbox, hooks: Path) -> None:
     forever = f"1000.{os.getpid()}"
     add(hooks, "10-hangs", f"#!/bin/sh\nsleep {forever} & sleep {forever}\n")
@@ -147,6 +148,7 @@ def test_hooks_that_do_not_behave_harm_neither_the_daemon_nor_each_other(sandbox
     wait(lambda: not sleeping(forever), "nothing left behind", 5)
 
 
+@pytest.mark.slow
 def test_a_reload_begins_and_ends_it_and_a_stop_waits_for_no_hook_for_long(sandbox: Sandbox, hooks: Path) -> None:
     add(hooks, "hangs", "#!/bin/sh\nexec sleep 1000\n")
     pid = sandbox.start_daemon()

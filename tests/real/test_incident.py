@@ -81,6 +81,7 @@ def test_a_held_pmd_is_recorded_with_what_went_before_it(sandbox: Sandbox) -> No
     assert name in shown
 
 
+@pytest.mark.slow
 def test_a_record_delays_no_beat(sandbox: Sandbox) -> None:
     """Of several the least counts: what else the machine does can only add to it."""
     watch(sandbox)

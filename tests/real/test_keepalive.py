@@ -126,6 +126,7 @@ def test_a_nap_that_ovs_lets_its_pmds_take_is_no_silence(sandbox: Sandbox) -> No
     wait(lambda: "nap for" not in ask(sandbox, "keepalive/status"), "the interval shorter again", 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["disable", "SIGTERM", "SIGINT", "exit"])
 def test_nothing_is_left_saying_alive(sandbox: Sandbox, end: str) -> None:
     watch(sandbox)
@@ -186,6 +187,7 @@ def test_two_daemons_on_one_pidfile_are_refused_in_one_line(sandbox: Sandbox) ->
     assert all_well(sandbox)
 
 
+@pytest.mark.slow
 def test_it_recovers_from_both_servers_killed_and_tells_so(sandbox: Sandbox) -> None:
     watch(sandbox)
     sandbox.kill_ovsdb()
@@ -280,6 +282,7 @@ def test_schema_auto_heals_a_column_taken_away_within_10_s(sandbox: Sandbox) -> 
     assert "columns  keepalive, keepalive_detail -> none" in ask(sandbox, "keepalive/history")
 
 
+@pytest.mark.slow
 def test_the_mirror_tells_changes_in_external_ids_and_takes_its_keys_away(sandbox: Sandbox) -> None:
     sandbox.vsctl("set", "Open_vSwitch", ".", "external_ids:ovs-keepalive-core7=ALIVE,1", "external_ids:system-id=x")
 
@@ -356,6 +359,7 @@ def test_a_wrong_pidfile_of_vswitchd_is_told_and_invents_no_state(sandbox: Sandb
     wait(lambda: "RUNNING" in ask(sandbox, "keepalive/status"), "vswitchd found", 5)
 
 
+@pytest.mark.slow
 def test_a_stopped_vswitchd_moves_nothing_but_what_proc_proves(sandbox: Sandbox) -> None:
     watch(sandbox)
     names = list(sandbox.pmds())

@@ -29,6 +29,7 @@ def is_dead(sandbox: Sandbox, name: str) -> bool:
     return sandbox.column().get(name, "").startswith("DEAD")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_pmd_that_was_dead_is_dead_since_then_whoever_ended_the_daemon(sandbox: Sandbox, number: int) -> None:
     sandbox.settings(enable_keepalive=True, keepalive_interval=2000)
@@ -53,6 +54,7 @@ def test_a_pmd_that_was_dead_is_dead_since_then_whoever_ended_the_daemon(sandbox
     assert pmd(sandbox, name)["missed_heartbeats"] == 1
 
 
+@pytest.mark.slow
 def test_of_another_vswitchd_nothing_is_known(sandbox: Sandbox) -> None:
     sandbox.settings(enable_keepalive=True, keepalive_interval=200)
     sandbox.start_daemon()

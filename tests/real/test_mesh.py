@@ -92,6 +92,7 @@ def test_a_cut_is_in_both_views_and_a_third_host_is_meshed(
     assert is_up(agents, "a", "b")
 
 
+@pytest.mark.slow
 def test_packets_for_a_service_go_where_it_is_and_stay_at_home_once_it_is_here(net: Underlay, agents: Agents) -> None:
     a, b = net.host("a"), net.host("b")
     near = agents.join(a, {})
@@ -131,6 +132,7 @@ def test_packets_for_a_service_go_where_it_is_and_stay_at_home_once_it_is_here(n
     assert near.told == ("service dns: its port dns0 is not on the mesh's bridge: add it there",)
 
 
+@pytest.mark.slow
 def test_of_two_the_one_with_most_headroom_serves_until_it_cannot_be_reached(net: Underlay, agents: Agents) -> None:
     a, b, c = (net.host(name) for name in "abc")
     near = agents.join(a, {})

@@ -115,6 +115,7 @@ def helper(sandbox: Sandbox) -> psutil.Process:
 # --- acting ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("still", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_the_fastest_flows_come_into_hardware_and_then_nothing_moves(lab: Lab, still: int) -> None:
     best = sum(sorted(RATES.values())[-CAPACITY:]) / sum(RATES.values())
@@ -142,6 +143,7 @@ def test_the_fastest_flows_come_into_hardware_and_then_nothing_moves(lab: Lab, s
     print(f"{at_first:.1%} -> {settled:.1%} of the packets in hardware, of {best:.1%} at best, after {took:.0f} s")
 
 
+@pytest.mark.slow
 def test_what_openflow_forbids_meanwhile_is_not_forwarded(lab: Lab) -> None:
     watch(lab.sandbox, "act")
     ask(lab.sandbox, "offload/arm")
@@ -155,6 +157,7 @@ def test_what_openflow_forbids_meanwhile_is_not_forwarded(lab: Lab) -> None:
     assert {actions for host in RATES for actions in lab.actions(host)} <= {"drop"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_daemon_that_is_killed_leaves_no_flow_behind(lab: Lab, times: int) -> None:
     sandbox = lab.sandbox
@@ -211,6 +214,7 @@ def test_flows_are_moved_only_where_the_file_the_setting_and_a_person_want_it(qu
     assert [act["what"] for act in ask(sandbox, "offload/history")] == ["armed", "disarmed"]
 
 
+@pytest.mark.slow
 def test_an_arm_ends_with_the_vswitchd_and_with_the_daemon_that_it_was_for(quiet: Lab) -> None:
     sandbox = quiet.sandbox
     watch(sandbox, "act")
@@ -231,6 +235,7 @@ def test_an_arm_ends_with_the_vswitchd_and_with_the_daemon_that_it_was_for(quiet
 # --- watching ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_known_is_told_everywhere(lab: Lab) -> None:
     sandbox = lab.sandbox
     watch(sandbox, "plan", {"offload.capacity": 5, "web-listen": "127.0.0.1:0"})

@@ -297,6 +297,7 @@ def changed_in_between(lab: Lab, directory: Path, how: Reinstall, method: str, s
     return state[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", Reinstall)
 @pytest.mark.parametrize(("method", "nth"), WRITES)
 def test_what_the_tables_forbid_meanwhile_is_not_forwarded(
@@ -374,6 +375,7 @@ def killed(lab: Lab, directory: Path, how: Reinstall, method: str, step: int, dr
     return done.returncode != FINISHED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop", [False, True])
 @pytest.mark.parametrize("how", Reinstall)
 @pytest.mark.parametrize(("method", "nth"), WRITES)

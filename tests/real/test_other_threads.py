@@ -16,6 +16,7 @@ from tests.lab import node, stopped
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.slow
 def test_other_threads_are_listed_and_a_held_one_is_told(make_sandbox: Callable[..., Sandbox]) -> None:
     sandbox = make_sandbox(pmds=1, max_sleep=1000)
     sandbox.settings(enable_keepalive=True)

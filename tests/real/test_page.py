@@ -79,6 +79,7 @@ def test_the_page_tells_of_a_dead_pmd_within_two_seconds_why_and_who_suffers(
     assert {request.rpartition("/")[2] for request in asked} >= {"", "page.css", "page.js", "events", "strip.json"}
 
 
+@pytest.mark.slow
 def test_without_its_daemon_the_page_says_so_and_is_right_again_with_the_next(
     watched: Watched, browser: Browser, address: str
 ) -> None:
@@ -101,6 +102,7 @@ def test_without_its_daemon_the_page_says_so_and_is_right_again_with_the_next(
     assert len(strips) >= 2, "what was missed has to be asked for"
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stands_still_is_no_news(watched: Watched, browser: Browser, address: str) -> None:
     watched.start(web_listen=address)
     browser.open(f"http://{address}/")

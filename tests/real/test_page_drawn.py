@@ -108,6 +108,7 @@ def until(browser: Browser, word: str, seconds: float = 10.0) -> None:
     wait(lambda: browser.word == word, f"the word {word}", seconds)
 
 
+@pytest.mark.slow
 def test_a_node_of_256_pmds_is_shown_worst_first_the_well_ones_folded(browser: Browser, node: Node) -> None:
     pmds = [made(core) for core in range(256)]
     pmds[200] = held(200)
@@ -136,6 +137,7 @@ def test_a_node_of_256_pmds_is_shown_worst_first_the_well_ones_folded(browser: B
     assert browser.text("#pmds tbody th").split() == ["pmd-c100/id:8", "pmd-c200/id:8"], "not well just now"
 
 
+@pytest.mark.slow
 def test_news_that_stops_is_no_news_though_the_connection_stands(browser: Browser, node: Node) -> None:
     browser.open(node.url)
     until(browser, "WELL")
@@ -154,6 +156,7 @@ def test_news_that_stops_is_no_news_though_the_connection_stands(browser: Browse
     until(browser, "WELL")
 
 
+@pytest.mark.slow
 def test_who_finds_no_place_among_the_viewers_asks_again_and_again(
     browser: Browser, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +314,7 @@ return [found, marks];
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_text_stands_out_from_what_lies_under_it(browser: Browser, node: Node, scheme: str) -> None:
     browser.emulate(1280, prefers_color_scheme=scheme)

@@ -32,6 +32,7 @@ HOSTILE = ['a"b', "two words", "n" * 200, "a\x1b[31mb", "a\nb", "a'b", "a;b", "a
 # --- on a switch without DPDK ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_one_line_whatever_it_is_the_name_of(sandbox: Sandbox, name: str) -> None:
     assert "NAME " in refused(sandbox, "add", "br0", name)
@@ -306,6 +307,7 @@ def test_on_a_controllers_bridge_the_flows_are_the_controllers(switch: VhostSand
     assert "warning: no flow" in forced.said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_ends_it_halfway_finds_nothing_half_done(switch: VhostSandbox, number: signal.Signals) -> None:
     there = configuration(switch)
@@ -365,6 +367,7 @@ def test_a_server_ports_socket_that_its_vm_may_not_use_is_told(switch: VhostSand
     assert f"chown nobody {switch.dir}/old" in called.said
 
 
+@pytest.mark.slow
 def test_packets_go_from_one_added_port_to_another_through_the_normal_flow(
     switch: VhostSandbox, tmp_path: Path
 ) -> None:

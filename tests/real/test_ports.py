@@ -105,6 +105,7 @@ def survey_of(sandbox: Sandbox) -> psutil.Process:
     return surveys(sandbox)[0]
 
 
+@pytest.mark.slow
 def test_an_audit_without_a_daemon_looks_at_once_and_says_that_it_knows_no_past(sandbox: Sandbox) -> None:
     done = audit(sandbox)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -132,6 +133,7 @@ def test_no_database_is_one_line_and_status_3(tmp_path: Path) -> None:
     assert f"unix:{tmp_path}/db.sock" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_vswitchd_the_facts_are_shown_and_the_rest_is_unknown(sandbox: Sandbox) -> None:
     with watched(sandbox):
         sandbox.wait(lambda: states(ask(sandbox)).get("p0") == "UP", "p0")
@@ -154,6 +156,7 @@ def test_without_vswitchd_the_facts_are_shown_and_the_rest_is_unknown(sandbox: S
     assert set(states(json.loads(done.stdout)).values()) == {"unknown"}
 
 
+@pytest.mark.slow
 def test_ports_are_told_wherever_pmds_are(sandbox: Sandbox) -> None:
     sandbox.vsctl("--no-wait", "add-port", "br0", "v0", "--", "set", "interface", "v0", "type=dpdkvhostuserclient")
     with watched(sandbox):
@@ -208,6 +211,7 @@ def test_a_bridge_that_vanishes_takes_its_ports_with_it(sandbox: Sandbox) -> Non
         sandbox.wait(lambda: "br1" not in states(ask(sandbox)), "it is gone")
 
 
+@pytest.mark.slow
 def test_the_survey_dies_with_the_daemon_and_its_death_is_told(sandbox: Sandbox) -> None:
     with watched(sandbox):
         survey = survey_of(sandbox)
@@ -223,6 +227,7 @@ def test_the_survey_dies_with_the_daemon_and_its_death_is_told(sandbox: Sandbox)
         sandbox.wait(lambda: not survey.is_running() or survey.status() == psutil.STATUS_ZOMBIE, "it is gone too")
 
 
+@pytest.mark.slow
 def test_a_stopped_survey_holds_nobody_up(sandbox: Sandbox) -> None:
     with watched(sandbox):
         survey = survey_of(sandbox)
@@ -248,6 +253,7 @@ def test_while_disabled_nobody_looks(sandbox: Sandbox) -> None:
         assert sandbox.detail() == {}
 
 
+@pytest.mark.slow
 def test_the_flows_of_a_bridge_are_read_as_open_vswitch_prints_them(sandbox: Sandbox) -> None:
     def ofctl(*words: str, flows: str | None = None) -> None:
         argv = ["ovs-ofctl", "-O", "OpenFlow13", *words]
@@ -278,6 +284,7 @@ def test_the_flows_of_a_bridge_are_read_as_open_vswitch_prints_them(sandbox: San
     assert none.startswith("ovs-ofctl: ")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_five_hundred_ports_are_audited_in_less_than_2_s_of_cpu_and_the_beat_is_not_late(
     sandbox: Sandbox, tmp_path: Path, record_property: Any
@@ -322,6 +329,7 @@ def test_five_hundred_ports_are_audited_in_less_than_2_s_of_cpu_and_the_beat_is_
             one.close()
 
 
+@pytest.mark.slow
 def test_a_port_of_any_name_is_found_by_who_polls_it(sandbox: Sandbox) -> None:
     add_port(sandbox, HOSTILE[0])
     with watched(sandbox):

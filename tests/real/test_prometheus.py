@@ -180,6 +180,7 @@ def test_a_held_pmd_fires_the_alert_and_every_query_finds_data(
     assert float(missed["value"][1]) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.timeout(150)
 def test_a_long_break_fires_its_alert_and_is_on_the_dashboard(
@@ -198,6 +199,7 @@ def test_a_long_break_fires_its_alert_and_is_on_the_dashboard(
             prometheus.finds(query)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_daemon_that_stops_and_comes_back_is_seen_to(sandbox: Sandbox, prometheus: Prometheus, target: str) -> None:
     prometheus.finds("up == 1")

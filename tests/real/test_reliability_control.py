@@ -42,6 +42,7 @@ def flooded() -> Iterator[Watched]:
 SECONDS = [pytest.param(2.0, id="2s"), pytest.param(60.0, id="60s", marks=[pytest.mark.long, pytest.mark.timeout(180)])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flood_of(flooded: Watched, kind: str, seconds: float) -> None:

@@ -48,6 +48,7 @@ def test_ovsdb_server_killed_and_started_again(watched: Watched) -> None:
     watched.came_through(lines=30)
 
 
+@pytest.mark.slow
 def test_what_happens_while_ovsdb_server_is_stopped_is_told_when_it_goes_on(watched: Watched) -> None:
     """SIGSTOP for 5 s. A PMD fails meanwhile: when the server goes on, MISSING and DEAD come, in this order."""
     watched.start()
@@ -84,6 +85,7 @@ def test_a_slow_server_delays_the_column_and_nothing_else(watched: Watched, tmp_
         watched.sandbox.stop_daemon()
 
 
+@pytest.mark.slow
 def test_the_schema_converted_under_it_again_and_again(watched: Watched) -> None:
     """Somebody adds and removes the columns three times: it writes whenever there are some, and never a lie."""
     watched.start()
@@ -119,6 +121,7 @@ def test_columns_that_are_away_for_a_moment_only(watched: Watched) -> None:
     watched.came_through(lines=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "details"),
     [
@@ -211,6 +214,7 @@ def small_disk() -> Iterator[Path]:
     path.rmdir()
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_lines_of_the_log_and_the_record_of_the_incident(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

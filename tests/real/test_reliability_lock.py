@@ -36,6 +36,7 @@ def thief(sandbox: Sandbox) -> Iterator[socket.socket]:
         yield client
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("returned", ["by its end", pytest.param("by unlock", marks=pytest.mark.long)])
 def test_the_lock_is_stolen_and_returned(watched: Watched, returned: str) -> None:
     """While another one has the lock nothing is written: the beat in the column grows old. Then it goes on."""

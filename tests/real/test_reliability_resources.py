@@ -43,6 +43,7 @@ def exhausted(pid: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
 
 
+@pytest.mark.slow
 def test_no_descriptor_is_left(watched: Watched) -> None:
     """What is open stays open: a PMD that fails is told, with its cause; whatever is new waits until there are some."""
     watched.start()
@@ -91,6 +92,7 @@ def test_too_few_descriptors_to_begin_with_are_one_line(tmp_path: Path, descript
     assert all("| WARN |" in line for line in log), result.stderr
 
 
+@pytest.mark.slow
 def test_the_state_directory_goes_away(watched: Watched) -> None:
     """Removed, then a file in its place: told once each, nothing else suffers; a directory again: records again."""
     watched.start()

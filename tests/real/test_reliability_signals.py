@@ -23,6 +23,7 @@ pytestmark = pytest.mark.real
 STORM = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE", "SIGCHLD", "SIGWINCH", "SIGURG", "SIGCONT")
 
 
+@pytest.mark.slow
 def test_a_storm_of_signals_that_mean_nothing(watched: Watched) -> None:
     """Each of nine signals a few hundred times within 3 s: it beats and writes on."""
     watched.start()
@@ -57,6 +58,7 @@ def test_a_storm_of_sigterm_is_one_clean_stop(watched: Watched) -> None:
     watched.wrote_little(lines=20)
 
 
+@pytest.mark.slow
 def test_sigterm_while_the_database_does_not_answer(watched: Watched) -> None:
     """It tries for 2 s to empty the columns, says that it could not, and ends with status 0."""
     watched.start()

@@ -102,6 +102,7 @@ def test_over_tls_the_columns_are_added_written_and_emptied(sandbox: Sandbox, au
     assert sandbox.column() == {}
 
 
+@pytest.mark.slow
 def test_a_server_of_another_authority_is_told_and_the_right_one_found_without_a_restart(
     sandbox: Sandbox, authority: Authority, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_without_a_database_it_is_ready_too(sandbox: Sandbox, manager: Manager) 
     wait(lambda: manager.has("READY=1"), "READY", 5)
 
 
+@pytest.mark.slow
 def test_a_beat_that_stands_still_starves_the_watchdog_though_the_main_loop_answers(
     sandbox: Sandbox, manager: Manager
 ) -> None:
@@ -112,6 +113,7 @@ def said(sandbox: Sandbox, line: str) -> Callable[[], bool]:
     return lambda: line in (sandbox.dir / "ovs-keepalive.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_reload_takes_what_can_be_taken_live_and_says_what_cannot(sandbox: Sandbox, manager: Manager) -> None:
     sandbox.settings(enable_keepalive=True)
     pid = sandbox.start_daemon()

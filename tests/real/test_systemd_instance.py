@@ -71,6 +71,7 @@ def test_it_is_active_when_ready_tells_its_state_reloads_and_stops_with_empty_co
     assert (sandbox.column(), sandbox.detail()) == ({}, {})
 
 
+@pytest.mark.slow
 def test_a_daemon_without_its_beat_thread_is_restarted_and_a_killed_one_too(
     sandbox: Sandbox, manager: UserManager
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_daemon_without_its_beat_thread_is_restarted_and_a_killed_one_too(
     wait(lambda: {value.partition(",")[0] for value in sandbox.column().values()} <= {"ALIVE", "SLEEP"}, "well", 15)
 
 
+@pytest.mark.slow
 def test_an_upgrade_is_followed_no_restart_is_counted_and_the_watchdog_is_fed(
     sandbox: Sandbox, manager: UserManager
 ) -> None:
@@ -108,6 +110,7 @@ def test_an_upgrade_is_followed_no_restart_is_counted_and_the_watchdog_is_fed(
     wait(lambda: manager.show(UNIT)["NRestarts"] == "1", "a restart after SIGKILL", 20)
 
 
+@pytest.mark.slow
 def test_what_was_known_is_kept_by_systemd_where_no_disk_keeps_it(
     sandbox: Sandbox, manager: UserManager, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_successor_leaves_the_old_daemon_beating_and_is_told(relayed: Relayed, how: str) -> None:
@@ -102,6 +103,7 @@ def test_a_successor_that_hangs_while_it_prepares_is_given_up(relayed: Relayed) 
     assert client.failures == []
 
 
+@pytest.mark.slow
 def test_an_invalid_configuration_leaves_the_old_daemon_beating_and_is_told(relayed: Relayed) -> None:
     configuration = relayed.sandbox.dir / "config.yaml"
     good = configuration.read_text()

@@ -177,6 +177,7 @@ def refused_to_nobody(path: Path) -> bool:
     return "PermissionError" in done.stderr
 
 
+@pytest.mark.slow
 def test_peers_that_connect_and_never_speak(watched: Watched) -> None:
     how = "a peer accepts (client port) or connects (server port), and never speaks vhost-user"
     with ExitStack() as stack:
@@ -191,6 +192,7 @@ def test_peers_that_connect_and_never_speak(watched: Watched) -> None:
         watched.is_told("old1", "NOT-NEGOTIATED", how)
 
 
+@pytest.mark.slow
 def test_a_crash_leaves_a_server_port_stale_and_then_its_vm_stranded_and_a_client_port_well(watched: Watched) -> None:
     """The port comes back when the file is gone, the VM does not."""
     sandbox, old, new = watched.sandbox, watched.server("old1"), watched.client("vm1")
@@ -209,6 +211,7 @@ def test_a_crash_leaves_a_server_port_stale_and_then_its_vm_stranded_and_a_clien
         vm.check()
 
 
+@pytest.mark.slow
 def test_a_peer_that_comes_and_goes(watched: Watched) -> None:
     path = watched.client("vm1")
     vm = watched.sandbox.vm(Device(path))
@@ -235,6 +238,7 @@ def test_a_port_that_vswitchd_cannot_open(watched: Watched) -> None:
     watched.is_told("a/b", "ERROR", "a server port with a / in its name (by ovs-vsctl)")
 
 
+@pytest.mark.slow
 def test_a_port_that_no_flow_leads_to(watched: Watched) -> None:
     watched.client("vm1")
     subprocess.run(["ovs-ofctl", "del-flows", "br0"], env=watched.sandbox.env, check=True)
@@ -245,6 +249,7 @@ def test_a_port_that_no_flow_leads_to(watched: Watched) -> None:
         subprocess.run(flow, env=watched.sandbox.env, check=True)
 
 
+@pytest.mark.slow
 def test_a_port_that_no_pmd_polls(watched: Watched) -> None:
     """The one PMD is kept for another port (pmd-rxq-affinity)."""
     sandbox = watched.sandbox
@@ -258,6 +263,7 @@ def test_a_port_that_no_pmd_polls(watched: Watched) -> None:
     watched.is_told("vm1", "not-polled", "the only PMD is reserved for another port (pmd-rxq-affinity)")
 
 
+@pytest.mark.slow
 def test_a_vm_that_takes_nothing(watched: Watched, tmp_path: Path) -> None:
     sandbox, sink = watched.sandbox, watched.client("vm2")
     with wire(tmp_path, 500) as ends:

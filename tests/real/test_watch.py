@@ -142,6 +142,7 @@ def test_the_terminal_is_given_back_on_every_way_out(watched: Sandbox) -> None:
         assert given_back(screen)
 
 
+@pytest.mark.slow
 def test_what_is_old_is_never_shown_as_new_and_a_restarted_daemon_is_followed(watched: Sandbox) -> None:
     name = next(iter(watched.pmds()))
     with Screen(watched) as screen:
@@ -199,6 +200,7 @@ def printing(sandbox: Sandbox, *options: str) -> Iterator[Callable[[str], list[s
             process.terminate()
 
 
+@pytest.mark.slow
 def test_without_a_terminal_there_is_a_line_a_change(watched: Sandbox) -> None:
     name, tid = next(iter(watched.pmds().items()))
     with printing(watched) as lines:

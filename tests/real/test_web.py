@@ -60,6 +60,7 @@ def test_what_is_served_is_what_the_control_socket_says(sandbox: Sandbox, port: 
     assert set(json.loads(fetch(port, "/api/strip.json"))["pmds"]) == set(sandbox.pmds())
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told_and_tried_again(sandbox: Sandbox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as squatter:
         port = squatter.getsockname()[1]

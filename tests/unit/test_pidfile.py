@@ -48,6 +48,7 @@ def race(path: Path) -> list[str]:
     return told.decode().splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "a file that a killed daemon left"])
 def test_of_several_that_start_at_once_exactly_one_gets_the_name(tmp_path: Path, before: str) -> None:
     path = tmp_path / "ovs-keepalive.pid"

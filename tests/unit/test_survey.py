@@ -293,6 +293,7 @@ def test_a_survey_that_dies_is_told_and_another_one_started(daemon: Daemon, answ
     assert daemon.child.pid != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "why"),
     [

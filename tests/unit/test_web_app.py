@@ -260,6 +260,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(served: Served, monkeypa
             assert time.monotonic() - begin > 0.5
 
 
+@pytest.mark.slow
 def test_a_viewer_that_takes_nothing_is_hung_up_on(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "PATIENCE", 0.5)
     served.source.show(host("a"))
