@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
@@ -250,11 +250,11 @@ def test_a_request_that_does_not_come_is_not_waited_for(served: Served, monkeypa
         wait(lambda: fleet(served)["seq"] == 1, "the first delta")
         with Viewer(served, f"{fleet(served)['boot']}-1") as viewer:
             begin = time.monotonic()
-            while slow.send(b"G"):  # a byte at a time
-                time.sleep(0.05)
-                if time.monotonic() - begin > 0.4:
-                    break
-            assert slow.recv(100) == b""
+            with suppress(BrokenPipeError, ConnectionResetError):  # on a busy machine its time is over already
+                while time.monotonic() - begin < 0.4:
+                    slow.sendall(b"G")  # a byte at a time
+                    time.sleep(0.05)
+                assert slow.recv(100) == b""
             viewer.next("beat")
             viewer.next("beat")  # who has asked is not meant
             assert time.monotonic() - begin > 0.5
