@@ -134,17 +134,15 @@ def _show(options: argparse.Namespace) -> int:
 
 def ask_daemon(method: str, *arguments: str, refused: int = UNREACHABLE) -> Any:
     """One command of the running daemon, decoded from its JSON. refused: status when it objects. Raises Problem."""
+    from ovs_keepalive.question import daemon_socket
     from ovs_keepalive.sensors.appctl_client import NoAnswer, Refused, ask
 
-    pidfile = dirs.rundir() / "ovs-keepalive.pid"
     try:
-        pid = pidfile.read_bytes()[:32].strip()
-        if not pid.isdigit():
-            raise Problem(f"{pidfile}: {pid!r} is no process id: is ovs-keepalive running?", UNREACHABLE)
-        return json.loads(ask(dirs.rundir() / f"ovs-keepalive.{pid.decode()}.ctl", 5.0, method, *arguments))
-    except OSError as error:
-        cure = "start ovs-keepalive run, or set OVS_RUNDIR"
-        raise Problem(f"{pidfile}: {error.strerror}: {cure}", UNREACHABLE) from error
+        control = daemon_socket(dirs.rundir())
+    except NoAnswer as error:
+        raise Problem(str(error), UNREACHABLE) from error
+    try:
+        return json.loads(ask(control, 5.0, method, *arguments))
     except (NoAnswer, ValueError, RecursionError) as error:
         raise Problem(f"{error}: is ovs-keepalive running?", UNREACHABLE) from error
     except Refused as error:

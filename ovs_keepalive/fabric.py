@@ -53,8 +53,8 @@ class Fabric:
         *,
         vouched: bool = True,
         held: str = "",
-    ) -> bool:
-        """One turn; whether what is to be told changed.
+    ) -> None:
+        """One turn.
 
         live: the members that have a session, None while the store cannot be asked: then nobody is added or removed,
         and services go on by what was told last, as long as BFD says UP. known: every member that was not forgotten.
@@ -64,7 +64,6 @@ class Fabric:
         self._hold(held, now)
         self._listed = live is not None
         self._rows.run()
-        before = (self.tunnels, self.services)
         if live is not None:
             self._offers = _offers(live, "" if self._asked is None else self._asked.host)
         if self._mesh is not None:
@@ -76,7 +75,6 @@ class Fabric:
             self.tunnels = tunnels.fitting(self._all)
             if self._flows is not None and not held:
                 self._flows.run(rows, self._offers, now)
-        return (self.tunnels, self.services) != before
 
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for what the database sends."""

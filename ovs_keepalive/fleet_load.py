@@ -118,11 +118,6 @@ class LoadSensor:
         """Give one more core to PMDs, unless somebody has changed the mask meanwhile."""
         self._drops.add_core(act)
 
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """What is not known, and why."""
-        return tuple(sorted({one.failure for one in (self._stats, self._rxqs) if one.failure}))
-
     def wait(self, poller: ovs.poller.Poller) -> None:
         """Let the poller wake for answers."""
         for one in (self._stats, self._rxqs, self._rebalance):

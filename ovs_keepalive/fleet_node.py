@@ -135,10 +135,9 @@ class OwnNode:
     def _acts(self, now: float) -> bool:
         """Do what may be done here about an overload; whether something was, so lately that it may yet help."""
         overloaded, site = self._strain.overloaded, self._load.site
-        loads = self.loads
-        act = rules.local_act(self._policy.allowed, loads, overloaded, site, self._acted, now)
-        if self.objection:
-            act = None
+        act = None
+        if not self.objection:
+            act = rules.local_act(self._policy.allowed, self.loads, overloaded, site, self._acted, now)
         what = f"overloaded: the PMD on core {', '.join(map(str, overloaded))}"
         match act:
             case Rebalance():

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import ovs.poller
-
 from ovs_keepalive.core.interfaces import BridgeRow, Interface, Rows
 from ovs_keepalive.formats.mesh import Operation
-from ovs_keepalive.publishers.session import MAP, AwareIdl, Write
+from ovs_keepalive.publishers.session import MAP, AwareIdl, Follower, Write
 
 _TEXT = {"type": "string"}
 _SOME_TEXT = {"type": {"key": "string", "min": 0, "max": 1}}
@@ -34,28 +32,16 @@ TABLES: dict[str, dict[str, Any]] = {  # every one of these columns is in each s
 }  # fmt: skip
 
 
-class MeshRows:
-    """run() and wait() belong to the agent's loop; nothing here waits."""
+class MeshRows(Follower):
+    """Nothing here waits."""
 
     def __init__(self, remote: str) -> None:
         """remote: of the database, one that schema.check_remote lets pass."""
+        super().__init__(AwareIdl(remote, TABLES))
         self.remote = remote
-        self._idl = AwareIdl(remote, TABLES)
         self._rows = Rows()  # as they were read last …
         self._read = -1  # … at this change number of the database
         self._ids: dict[str, str] = {}  # bridge -> UUID of its row
-
-    def run(self) -> bool:
-        """Take in what the server sent; whether anything changed."""
-        return self._idl.take()
-
-    def wait(self, poller: ovs.poller.Poller) -> None:
-        """Let the poller wake for what the server sends."""
-        self._idl.wait(poller)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._idl.close()
 
     @property
     def listens(self) -> bool:

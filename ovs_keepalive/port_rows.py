@@ -15,7 +15,7 @@ import ovs.db.idl
 import ovs.poller
 
 from ovs_keepalive.publishers import schema
-from ovs_keepalive.publishers.session import MAP, AwareIdl
+from ovs_keepalive.publishers.session import MAP, AwareIdl, Follower
 from ovs_keepalive.sensors.ports import Row
 
 DEADLINE = 3.0  # seconds for the statistics
@@ -55,27 +55,16 @@ class _Idl(AwareIdl):
             self.drops[str(row.name)] += 1
 
 
-class PortRows:
+class PortRows(Follower):
     """run() and wait() belong to the survey's loop."""
 
     def __init__(self, remote: str) -> None:
         """remote: of the database, one that schema.check_remote lets pass."""
+        self._idl: _Idl
+        super().__init__(_Idl(remote))
         self._remote = remote
-        self._idl = _Idl(remote)
         self._rows: list[Row] = []  # as they were read last …
         self._read = -1  # … at this change number of the database
-
-    def run(self) -> bool:
-        """Take in what the server sent; whether anything changed."""
-        return self._idl.take()
-
-    def wait(self, poller: ovs.poller.Poller) -> None:
-        """Let the poller wake for what the server sends."""
-        self._idl.wait(poller)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._idl.close()
 
     @property
     def listens(self) -> bool:

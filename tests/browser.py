@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+
+from tests.conftest import cannot
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = (
@@ -30,9 +34,39 @@ OPTIONS = (
 )
 
 
+CONTRASTS = """
+const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return {r, g, b, a}; };
+const light = ({r, g, b}) => [[r, .2126], [g, .7152], [b, .0722]].map(([c, w]) => {
+  const s = c / 255; return w * (s <= .04045 ? s / 12.92 : ((s + .055) / 1.055) ** 2.4); }).reduce((x, y) => x + y);
+const ground = (e) => { for (; e; e = e.parentElement) {
+  const colour = parse(getComputedStyle(e).backgroundColor); if (colour.a === 1) return colour; } };
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const e = walker.currentNode.parentElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
+  if (!walker.currentNode.textContent.trim() || !box.width || style.visibility === "hidden") continue;
+  const [one, other] = [light(parse(style.color)), light(ground(e))].sort((x, y) => y - x);
+  found.push([(one + .05) / (other + .05), parseFloat(style.fontSize), walker.currentNode.textContent.slice(0, 40)]);
+}
+const marks = [...document.querySelectorAll(".strip path")].map(e => {
+  const [one, other] = [parse(getComputedStyle(e).fill), ground(e)].map(light).sort((x, y) => y - x);
+  return [(one + .05) / (other + .05), e.getAttribute("class")]; });
+return [found, marks];
+"""
+
+
 def missing() -> str:
     """What this machine lacks; empty if all is there."""
     return "" if CHROMIUM and DRIVER else "no chromium or chromedriver: apt-get install chromium chromium-driver"
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """A fresh one, for this block; the test is skipped where there can be none."""
+    if reason := missing():
+        cannot(reason)
+    with Browser() as browser:
+        yield browser
 
 
 class Browser:
@@ -65,6 +99,13 @@ class Browser:
         """What a person reads there; of several, all."""
         found = self.script("return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)", selector)
         return "\n".join(found)
+
+    def contrasts(self) -> tuple[list[Any], list[Any]]:
+        """Of each text that is seen [its contrast, its size, how it begins]; of each mark of a strip [its contrast, its
+        class]. WCAG 2.1, 1.4.3 says how a contrast is reckoned.
+        """
+        texts, marks = self.script(CONTRASTS)
+        return texts, marks
 
     @property
     def word(self) -> str:

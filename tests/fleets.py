@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ovs_keepalive.core.fleet import Claim, Done, Headroom, Help, HostState, Known, Member, PmdBrief, Tunnel
+from ovs_keepalive.core.fleet import Claim, Done, Headroom, Held, Help, HostState, Known, Member, PmdBrief, Tunnel
+from ovs_keepalive.core.tunnels import Host, Matrix, matrix
+from ovs_keepalive.fleet.claims import Claims
 
 T = 1795238339792  # epoch ms
 HOST = "node-07"
@@ -38,3 +41,15 @@ def help_of(host: str = HOST, **fields: Any) -> Help:
 KNOWN = Known(T - 10_000, T, member())
 CLAIM = Claim("node-09", "0123456789abcdef", T)
 DONE = Done(HOST, "pmd-dead", "dead", T, 1, "node-09", "0123456789abcdef", 1, T + 9, "offered: numa 0, 2 cores")
+
+
+def of_fleet(live: Mapping[str, Member], known: Mapping[str, Known]) -> Matrix:
+    """The matrix of the members that have a session, and of those that are known from before."""
+    gone = {host: Host(False, one.last.address, one.last.tunnels) for host, one in known.items() if host not in live}
+    return matrix({**gone, **{host: Host(True, one.address, one.tunnels) for host, one in live.items()}})
+
+
+def is_held(claims: Claims, held: Held) -> bool:
+    """Whether a claim is still that host's."""
+    now = claims.resolve(held.help.id, held.tok)
+    return now is not None and now.fence == held.fence

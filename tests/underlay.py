@@ -11,24 +11,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from ovs_keepalive.beat import moment
 from ovs_keepalive.core.fleet import Headroom, HostState, Known, Member
 from ovs_keepalive.core.mesh import MARK, Asked
-from ovs_keepalive.core.model import Moment
-from ovs_keepalive.core.tunnels import Link, Matrix, of_fleet
+from ovs_keepalive.core.tunnels import Link, Matrix
 from ovs_keepalive.fabric import Fabric
 from ovs_keepalive.sandbox import SandboxError, wait
 from tests.conftest import cannot
+from tests.fleets import of_fleet
 from tests.numbered import stamps
 from tests.switch import RAN, TestedSandbox
 
 CELL = "rack1"
 TOLD = 5.0  # seconds within which a cut is in both views (issue 9)
 RATE = 100  # packets a second
-
-
-def moment() -> Moment:
-    """Now."""
-    return Moment(time.monotonic(), time.time_ns() // 1_000_000)
 
 
 def ip(*arguments: str) -> None:

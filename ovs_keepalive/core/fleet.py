@@ -30,6 +30,7 @@ class HostState(StrEnum):
 
 
 OWN_WORDS = tuple(state for state in HostState if state is not HostState.GONE)  # that a node may say of itself
+RANK = {state: rank for rank, state in enumerate(HostState)}  # HostState is in that order: the higher, the worse
 QUIET = (HostState.WELL, HostState.DISABLED)  # nobody has to be alarmed
 
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from ovs_keepalive.core.fleet import Cell, Claim, Help, HostState, Member, Sighting
+from ovs_keepalive.core.fleet import RANK, Cell, Claim, Help, HostState, Member, Sighting
 from ovs_keepalive.core.model import BAD, NEVER, Moment
 
-RANK = {state: rank for rank, state in enumerate(HostState)}  # HostState is in that order: the higher, the worse
 UNTOLD = 0  # a time that nobody knows
 
 Key = tuple[str, str]  # cell and host: a name is one host's in its cell only

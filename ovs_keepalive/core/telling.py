@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ovs_keepalive.core.fleet import HostState, Member
+from ovs_keepalive.core.fleet import RANK, HostState, Member
 from ovs_keepalive.core.model import State
 
 GAP = 1.0  # seconds at least between two tellings, unless it gets worse: what changes in between is told together
@@ -43,15 +43,13 @@ def told(member: Member, session: int, now: float, chance: float, refresh: float
 
 
 def is_due(last: Told | None, member: Member, session: int, now: float) -> bool:
-    """Whether to tell it now. session: the one there is; another one knows nothing yet."""
-    if last is None or last.session != session or _rank(member.state) > _rank(last.state):
+    """Whether to tell it now. session: the one there is; another one knows nothing yet.
+
+    What gets worse is told at once, or MISSING would hold back the DEAD that follows it.
+    """
+    if last is None or last.session != session or RANK[member.state] > RANK[last.state]:
         return True
     return now >= last.again or (gist(member) != last.gist and now - last.at >= GAP)
-
-
-def _rank(state: HostState) -> int:
-    """How bad it is: what gets worse is told at once, or MISSING would hold back the DEAD that follows it."""
-    return tuple(HostState).index(state)
 
 
 def pause(chance: float, hosts: int) -> float:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from ovs_keepalive.core.fleet import Known, Member, Tunnel
+from ovs_keepalive.core.fleet import Tunnel
 from ovs_keepalive.core.interfaces import TUNNELS, Interface
 
 MOST = 256  # tunnels that a node tells of: of more it keeps those that are not well, since a znode holds 64 KiB
@@ -95,10 +95,6 @@ class Matrix(NamedTuple):
     links: tuple[Link, ...]  # by reach, the worst first, then by names
     strangers: Mapping[str, int]  # host -> its tunnels to addresses of no member, or of more than one
 
-    def cut(self) -> tuple[Link, ...]:
-        """The pairs that cannot reach each other."""
-        return tuple(link for link in self.links if link.reach is Reach.DOWN)
-
 
 # --- a node's own ------------------------------------------------------------------------------------------------
 
@@ -164,12 +160,6 @@ def address(text: str) -> str:
 
 
 # --- the fleet's -------------------------------------------------------------------------------------------------
-
-
-def of_fleet(live: Mapping[str, Member], known: Mapping[str, Known]) -> Matrix:
-    """The matrix of the members that have a session, and of those that are known from before."""
-    gone = {host: Host(False, one.last.address, one.last.tunnels) for host, one in known.items() if host not in live}
-    return matrix({**gone, **{host: Host(True, one.address, one.tunnels) for host, one in live.items()}})
 
 
 def matrix(hosts: Mapping[str, Host]) -> Matrix:

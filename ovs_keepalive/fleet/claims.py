@@ -18,6 +18,7 @@ from collections.abc import Collection
 from ovs_keepalive.core.fleet import Claim, Done, Held, Help, parts_of
 from ovs_keepalive.fleet.store import Create, Delete, Node, Part, Put, Refused, Store, Why
 from ovs_keepalive.fleet.tree import MARK, Tree, make
+from ovs_keepalive.fleet.watch import asked
 from ovs_keepalive.formats import fleet
 
 KEPT = 1000  # records, the newest
@@ -38,18 +39,10 @@ class Claims:
         fleet.kind_name(request.kind)
         return self._wins(Create(self._tree.help(request.id), fleet.request_bytes(request), self._tree.rights("rw")))
 
-    def requests(self, watch: bool = False) -> dict[str, tuple[Help, int]]:
+    def requests(self) -> dict[str, tuple[Help, int]]:
         """Each request and its version. Those that cannot be read are left out. Raises Unreachable."""
-        [ids] = self._store.children([self._tree.directory("help")], watch)
-        names = ids if isinstance(ids, tuple) else ()
-        found: dict[str, tuple[Help, int]] = {}
-        for id, node in zip(names, self._store.read([self._tree.help(id) for id in names]), strict=True):
-            try:
-                if isinstance(node, Node):
-                    found[id] = (fleet.request(node.value, *parts_of(id)), node.version)
-            except ValueError:  # hostile or of a later version: not ours to claim; the watch tells of it
-                continue
-        return found
+        found, _ = asked(self._store, self._tree)
+        return {id: (one.help, one.version) for id, one in found.items()}
 
     def withdraw(self, id: str, version: int) -> bool:
         """Take a request back, as it was read; False: it was claimed, changed or done meanwhile."""
@@ -82,11 +75,6 @@ class Claims:
             return Held(fleet.request(request.value, *parts_of(id)), token, request.version)
         except ValueError:  # somebody wrote over it
             return None
-
-    def is_held(self, held: Held) -> bool:
-        """Whether a claim is still ours: to be asked before anything is done for it. Raises Unreachable."""
-        now = self.resolve(held.help.id, held.tok)
-        return now is not None and now.fence == held.fence
 
     def complete(self, held: Held, result: str, at: int) -> bool:
         """Record it as done; False: it is not ours any more. at: epoch ms. Raises Refused, Unreachable, Unsure."""

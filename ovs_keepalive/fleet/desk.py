@@ -80,12 +80,6 @@ class Desk:
         """Whether this host asks for help itself."""
         return bool(self._asked.open)
 
-    @property
-    def fact(self) -> str:
-        """For the log and people: what it does now."""
-        asks = ", ".join(sorted(self._asked.open)) or "nothing"
-        return f"asks for {asks}; helps with {', '.join(sorted(self._mine)) or 'nothing'}"
-
     def lose(self, why: str, now: float) -> None:
         """The session is over, or may be: what was claimed is another's. Hooks are killed."""
         for ending in self._hooks.kill(why).values():

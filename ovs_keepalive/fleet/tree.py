@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from ovs_keepalive.core.fleet import Done, Held, request_id
+from ovs_keepalive.core.fleet import Held
 from ovs_keepalive.fleet.store import Create, Refused, Right, Store, Why
 
 ROOT = "/ovs-keepalive/v1/cells"
@@ -90,10 +90,6 @@ class Tree(NamedTuple):
     def done(self, held: Held) -> str:
         """The record of a request completed under that claim."""
         return f"{self.top}/done/{held.help.id}--{held.fence}--{held.tok[:SHORT_TOKEN]}"
-
-    def record(self, done: Done) -> str:
-        """The same, of the record."""
-        return f"{self.top}/done/{request_id(done.host, done.kind)}--{done.fence}--{done.tok[:SHORT_TOKEN]}"
 
     def rights(self, everybody: str = "r", own: str = ALL) -> tuple[Right, ...]:
         """What all members may do with a node, and what whoever makes it."""

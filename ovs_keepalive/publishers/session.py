@@ -90,6 +90,25 @@ class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no t
         return canceled
 
 
+class Follower:
+    """Whoever follows tables of the database by an IDL of its own. run() and wait() belong to its loop."""
+
+    def __init__(self, idl: AwareIdl) -> None:
+        self._idl = idl
+
+    def run(self) -> bool:
+        """Take in what the server sent; whether anything changed."""
+        return self._idl.take()
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        """Let the poller wake for what the server sends."""
+        self._idl.wait(poller)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._idl.close()
+
+
 class Outcome(Enum):
     """How a transaction stands."""
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ovs_keepalive.core.fleet import Held
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.store import Unsure
-from tests.fleets import HOST, T, help_of
+from tests.fleets import HOST, T, help_of, is_held
 from tests.memory_store import Ensemble
 from tests.zookeeper import TREE
 
@@ -76,7 +76,7 @@ class Claimers(RuleBasedStateMachine):
         """Of any claim that somebody ever had."""
         worker = data.draw(st.sampled_from([worker for worker in self.workers if worker.held]))
         held = data.draw(st.sampled_from(worker.held))
-        had = worker.claims.is_held(held)
+        had = is_held(worker.claims, held)
         before = len(self.asking.records())
         worker.store.lose = int(answer_is_lost)
         try:
@@ -104,7 +104,7 @@ class Claimers(RuleBasedStateMachine):
 
     @invariant()
     def nobody_shares(self) -> None:
-        holders = [held.tok for worker in self.workers for held in worker.held if worker.claims.is_held(held)]
+        holders = [held.tok for worker in self.workers for held in worker.held if is_held(worker.claims, held)]
         assert len(holders) <= 1
 
     @invariant()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_keepalive.core import fleet_view
-from ovs_keepalive.core.fleet import OWN_WORDS, HostState, Known, Sighting
-from ovs_keepalive.core.fleet_view import RANK, Fleet, Sight, Store
+from ovs_keepalive.core.fleet import OWN_WORDS, RANK, HostState, Known, Sighting
+from ovs_keepalive.core.fleet_view import Fleet, Sight, Store
 from tests.fleets import T, member
 
 NAMES = st.tuples(st.sampled_from(["c1", "c2"]), st.sampled_from(["a", "b", "c", "d"]))

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from ovs_keepalive.core.tunnels import End, Matrix, Reach, View, of_fleet
+from ovs_keepalive.core.tunnels import End, Matrix, Reach, View
 from ovs_keepalive.fleet.session import Options
 from ovs_keepalive.fleet.tree import Tree
 from ovs_keepalive.fleet.watch import read_cell
 from ovs_keepalive.sandbox import wait
 from tests.faults.inject import held
 from tests.fleet_agents import FleetHost
+from tests.fleets import of_fleet
 from tests.numbered import Sender
 from tests.underlay import CELL, RATE, TOLD, Host, Underlay, arrived, ports, underlay
 from tests.zookeeper import Client, Zookeeper

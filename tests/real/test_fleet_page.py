@@ -14,8 +14,7 @@ from ovs_keepalive.core.fleet import HostState
 from ovs_keepalive.core.fleet_view import Request, Store
 from ovs_keepalive.sandbox import SandboxError, wait
 from ovs_keepalive.web import board as boards
-from tests.browser import Browser, missing
-from tests.conftest import cannot
+from tests.browser import Browser, browsing
 from tests.fleets import CLAIM, help_of, member
 from tests.pages import CONNECTED, Served, host, serving
 
@@ -36,9 +35,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One for all of these tests: it takes a second to start."""
-    if reason := missing():
-        cannot(reason)
-    with Browser() as browser:
+    with browsing() as browser:
         yield browser
 
 
@@ -318,24 +315,6 @@ def test_a_change_of_one_of_a_thousand_hosts_is_on_the_page_soon(browser: Browse
     assert p99 <= 3000, "on a quiet machine it is a tenth of that: test_fleet_web.py measures"
 
 
-CONTRASTS = """
-const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return {r, g, b, a}; };
-const light = ({r, g, b}) => [[r, .2126], [g, .7152], [b, .0722]].map(([c, w]) => {
-  const s = c / 255; return w * (s <= .04045 ? s / 12.92 : ((s + .055) / 1.055) ** 2.4); }).reduce((x, y) => x + y);
-const ground = (e) => { for (; e; e = e.parentElement) {
-  const colour = parse(getComputedStyle(e).backgroundColor); if (colour.a === 1) return colour; } };
-const found = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) {
-  const e = walker.currentNode.parentElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
-  if (!walker.currentNode.textContent.trim() || !box.width || style.visibility === "hidden") continue;
-  const [one, other] = [light(parse(style.color)), light(ground(e))].sort((x, y) => y - x);
-  found.push([(one + .05) / (other + .05), walker.currentNode.textContent.slice(0, 40)]);
-}
-return found;
-"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_text_stands_out_and_nothing_is_wider_than_the_screen(
     browser: Browser, served: Served, scheme: str
@@ -351,13 +330,13 @@ def test_each_text_stands_out_and_nothing_is_wider_than_the_screen(
         until(browser, "1 GONE")
         browser.script("document.querySelector('#tunnels').open = true")
         until(browser, "a", "#matrix table")
-        texts = browser.script(CONTRASTS)
+        texts, _ = browser.contrasts()
         assert len(texts) > 60
         assert [text for text in texts if text[0] < CONTRAST] == []
         assert browser.script("return document.documentElement.scrollWidth") <= width
         browser.open(f"{served.url}?cell=c1&host=a")
         until(browser, "PMD threads", "#single")
-        assert [text for text in browser.script(CONTRASTS) if text[0] < CONTRAST] == []
+        assert [text for text in browser.contrasts()[0] if text[0] < CONTRAST] == []
         assert browser.script("return document.documentElement.scrollWidth") <= width
 
 

@@ -24,7 +24,7 @@ from ovs_keepalive.fleet.store import Link, Node, Put, Unreachable, Unsure, Why
 from ovs_keepalive.fleet.watch import CellWatch, read_cell
 from ovs_keepalive.formats import fleet
 from ovs_keepalive.sandbox import wait
-from tests.fleets import HOST, T, help_of, member
+from tests.fleets import HOST, T, help_of, is_held, member
 from tests.zookeeper import TICK, TREE, Client, Zookeeper, planted
 
 pytestmark = pytest.mark.real
@@ -315,7 +315,7 @@ def test_who_lost_its_session_gives_back_and_completes_nothing(connect: Connect)
     first.until(lambda: first.session.id not in (0, before), "a new session")
     again = claimed(two, "tok-b")
     assert (held.fence, again.fence) == (1, 2)
-    assert not one.is_held(held)
+    assert not is_held(one, held)
     assert not one.complete(held, "late", T)
     assert not one.give_back(held, "late")
     assert two.complete(again, "in time", T)
@@ -406,7 +406,7 @@ def test_the_leader_of_three_is_killed_and_nobody_loses_its_place(tmp_path: Path
         leader.kill()
         wait(lambda: tells(place, member(seq=8)), "a new leader takes writes", 20)
         assert client.session.id == before
-        assert claims.is_held(held)
+        assert is_held(claims, held)
         assert claims.complete(held, "", T)
         leader.start()
         ensemble.wait_for(leader)

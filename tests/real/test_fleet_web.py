@@ -22,8 +22,8 @@ from ovs_keepalive.core.fleet import HostState, PmdBrief
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.members import Membership, forget
 from ovs_keepalive.sandbox import wait
-from tests.browser import Browser, missing
-from tests.conftest import cannot, free_port
+from tests.browser import Browser, browsing
+from tests.conftest import free_port
 from tests.fleet_scale import simulated
 from tests.fleets import help_of, member
 from tests.zookeeper import TREE, Zookeeper, planted
@@ -80,9 +80,7 @@ def web(directory: Path, zookeeper: str, *options: str) -> Iterator[Web]:
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    if reason := missing():
-        cannot(reason)
-    with Browser() as browser:
+    with browsing() as browser:
         yield browser
 
 

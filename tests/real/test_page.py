@@ -11,8 +11,8 @@ import pytest
 
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from tests.around import Watched
-from tests.browser import Browser, missing
-from tests.conftest import cannot, free_port
+from tests.browser import Browser, browsing
+from tests.conftest import free_port
 from tests.faults.inject import held
 from tests.switch import add_port
 
@@ -24,9 +24,7 @@ SOON = 2.0  # seconds from the state in OVSDB to the page
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     """A fresh one: its console and its requests are those of this test."""
-    if reason := missing():
-        cannot(reason)
-    with Browser() as browser:
+    with browsing() as browser:
         yield browser
 
 

@@ -21,8 +21,7 @@ from ovs_keepalive.publishers.board import Shown
 from ovs_keepalive.publishers.http import WebServer
 from ovs_keepalive.sandbox import wait
 from tests import looks
-from tests.browser import Browser, missing
-from tests.conftest import cannot
+from tests.browser import Browser, browsing
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
@@ -71,9 +70,7 @@ class Node:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One for all of these tests: it takes a second to start."""
-    if reason := missing():
-        cannot(reason)
-    with Browser() as browser:
+    with browsing() as browser:
         yield browser
 
 
@@ -293,27 +290,6 @@ def test_no_page_is_wider_than_the_screen(browser: Browser, node: Node, width: i
     assert "25 %" not in browser.text("#ill-rows"), "what it did before it stalled is not what it does"
 
 
-CONTRASTS = """
-const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return {r, g, b, a}; };
-const light = ({r, g, b}) => [[r, .2126], [g, .7152], [b, .0722]].map(([c, w]) => {
-  const s = c / 255; return w * (s <= .04045 ? s / 12.92 : ((s + .055) / 1.055) ** 2.4); }).reduce((x, y) => x + y);
-const ground = (e) => { for (; e; e = e.parentElement) {
-  const colour = parse(getComputedStyle(e).backgroundColor); if (colour.a === 1) return colour; } };
-const found = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) {
-  const e = walker.currentNode.parentElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
-  if (!walker.currentNode.textContent.trim() || !box.width || style.visibility === "hidden") continue;
-  const [one, other] = [light(parse(style.color)), light(ground(e))].sort((x, y) => y - x);
-  found.push([(one + .05) / (other + .05), parseFloat(style.fontSize), walker.currentNode.textContent.slice(0, 40)]);
-}
-const marks = [...document.querySelectorAll(".strip path")].map(e => {
-  const [one, other] = [parse(getComputedStyle(e).fill), ground(e)].map(light).sort((x, y) => y - x);
-  return [(one + .05) / (other + .05), e.getAttribute("class")]; });
-return [found, marks];
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_text_stands_out_from_what_lies_under_it(browser: Browser, node: Node, scheme: str) -> None:
@@ -331,7 +307,7 @@ def test_each_text_stands_out_from_what_lies_under_it(browser: Browser, node: No
     for word, fields in one_each.items():
         node.show(**fields)
         until(browser, word)
-        texts, marks = browser.script(CONTRASTS)
+        texts, marks = browser.contrasts()
         assert len(texts) > 20
         assert [text for text in texts if text[0] < CONTRAST] == []
         assert [mark for mark in marks if mark[0] < MARK_CONTRAST] == []
@@ -339,7 +315,7 @@ def test_each_text_stands_out_from_what_lies_under_it(browser: Browser, node: No
         print(f"{scheme}, {word}: {min(text[0] for text in texts):.2f}, marks {min(marks, default=None)}")
     node.frozen = True
     until(browser, "NO NEWS", 8)
-    assert [text for text in browser.script(CONTRASTS)[0] if text[0] < CONTRAST] == []
+    assert [text for text in browser.contrasts()[0] if text[0] < CONTRAST] == []
     ground = browser.script("return getComputedStyle(document.documentElement).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
 

@@ -205,7 +205,7 @@ def run_out(host: Host, boss: Claims, count: int = 1) -> None:
         requests = boss.requests()
         if not requests or all(one.n >= count and one.last for one, _ in requests.values()):
             return
-    raise AssertionError(f"no end: {host.desk.fact}")
+    raise AssertionError(f"no end: {host.desk.helping}")
 
 
 def test_a_hook_that_succeeds_completes_the_request(

@@ -6,8 +6,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-from ovs_keepalive.core import fleet_view
-from ovs_keepalive.core.fleet import QUIET, HostState
+from ovs_keepalive.core.fleet import QUIET, RANK, HostState
 from ovs_keepalive.formats import fleet_page
 from ovs_keepalive.web import board
 from ovs_keepalive.web.app import FILES, STALE
@@ -32,7 +31,7 @@ def test_each_file_that_is_named_is_served() -> None:
 
 def test_the_page_knows_all_states_in_their_order() -> None:
     worst = re.findall(r'"(\w+)"', SCRIPTS.partition("export const WORST = [")[2].partition("]")[0])
-    assert worst == sorted(HostState, key=fleet_view.RANK.__getitem__, reverse=True)
+    assert worst == sorted(HostState, key=RANK.__getitem__, reverse=True)
     told = re.findall(r'"?([\w?!]+)"?: "(\w+)"', SCRIPTS.partition("const STATES = {")[2].partition("}")[0])
     assert {state: letter for letter, state in told} == fleet_page.LETTERS
     quiet = re.findall(r'state !== "(\w+)"', SCRIPTS.partition("export const isBad")[2].partition("\n")[0])

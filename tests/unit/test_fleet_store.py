@@ -18,7 +18,7 @@ from ovs_keepalive.fleet.tree import Guard, Tree
 from ovs_keepalive.fleet.watch import CellWatch, read_cell
 from ovs_keepalive.fleet.wire import Tls
 from ovs_keepalive.formats import fleet, servers
-from tests.fleets import HOST, T, help_of, member
+from tests.fleets import HOST, T, help_of, is_held, member
 from tests.memory_store import Ensemble, MemoryStore
 
 TREE = Tree("c1")
@@ -178,7 +178,7 @@ def test_a_request_is_posted_once_claimed_once_and_done_once(ensemble: Ensemble)
     assert held is not None
     assert (held.fence, held.help.n, held.help.by) == (1, 1, "a")
     assert two.claim(request, version, "tok-b", T) is None
-    assert one.is_held(held)
+    assert is_held(one, held)
     assert one.complete(held, "offered", T + 5)
     assert one.is_done(held)
     assert not one.complete(held, "offered", T + 5)
@@ -218,7 +218,7 @@ def test_a_claimer_whose_session_ended_completes_nothing(ensemble: Ensemble) -> 
     assert first is not None
     assert second is not None
     assert (first.fence, second.fence) == (1, 2)
-    assert not one.is_held(first)
+    assert not is_held(one, first)
     assert not one.complete(first, "late", T)
     assert not one.give_back(first, "late")
     assert two.complete(second, "in time", T)
@@ -242,7 +242,7 @@ def test_a_late_completion_does_not_take_a_request_that_was_posted_anew(ensemble
     assert second is not None
     assert first.fence == second.fence
     assert not one.complete(first, "late", T)
-    assert two.is_held(second)
+    assert is_held(two, second)
     assert two.complete(second, "in time", T)
 
 
@@ -278,7 +278,7 @@ def test_a_claim_of_which_nobody_answered_is_found_by_its_token(ensemble: Ensemb
     assert one.strays(()) == [(request.id, "tok-a")]
     one.release(request.id, "tok-a")
     assert one.strays(()) == []
-    assert not one.is_held(held)
+    assert not is_held(one, held)
 
 
 def test_the_oldest_records_are_pruned(ensemble: Ensemble) -> None:

@@ -13,7 +13,7 @@ from ovs_keepalive.core.fleet import Known, Tunnel
 from ovs_keepalive.core.interfaces import Interface
 from ovs_keepalive.core.tunnels import TABLE, End, Host, Reach, View, matrix, own, says
 from ovs_keepalive.formats import fleet as documents
-from tests.fleets import member
+from tests.fleets import member, of_fleet
 
 WATCHED = {"enable": "true"}
 
@@ -155,7 +155,8 @@ def test_what_a_host_said_that_is_gone_counts_for_nothing() -> None:
 def test_a_gone_host_is_known_from_before() -> None:
     there = member("a", address="192.0.2.1", tunnels=(tunnel("192.0.2.2", "down", since_ms=9),))
     gone = member("b", address="192.0.2.2", tunnels=(tunnel("192.0.2.1"),))
-    [link] = tunnels.of_fleet({"a": there}, {"a": Known(0, 0, there), "b": Known(0, 0, gone)}).cut()
+    [link] = of_fleet({"a": there}, {"a": Known(0, 0, there), "b": Known(0, 0, gone)}).links
+    assert link.reach is Reach.DOWN
     assert (link.a, link.b, link.says_a, link.says_b, link.since_ms) == ("a", "b", End.DOWN, End.UNSEEN, 9)
 
 
