@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from ovs_keepalive.config import SECTIONS, Config, documented_keys
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.formats import listen
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
 LARGEST = 16384  # characters; PyYAML reads some 50,000 a second

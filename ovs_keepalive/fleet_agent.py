@@ -38,7 +38,7 @@ from ovs_keepalive.fleet_access import mesh, options, own_name, tree
 from ovs_keepalive.fleet_load import Cores
 from ovs_keepalive.fleet_node import OwnNode, Place, policy
 from ovs_keepalive.formats import node_brief
-from ovs_keepalive.publishers import hooks
+from ovs_keepalive.programs import trust
 
 log = ovs.vlog.Vlog("fleet_agent")
 
@@ -155,7 +155,7 @@ class Agent:
     def _now(self, spare: Headroom, now: Moment) -> Now:
         chance = random.random()  # noqa: S311 - no secret
         hook = self._fleet.hook
-        distrust = hooks.objection(Path(hook)) if self._mode is Mode.HOOK and hook else ""
+        distrust = trust.of_hook(Path(hook)) if self._mode is Mode.HOOK and hook else ""
         return Now(self._node.troubles(now), spare, chance, distrust)
 
     def _as_member(self, spare: Headroom, now: Moment) -> Member:

@@ -13,6 +13,7 @@ from ovs_keepalive.beat import moment
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE, WELL, Problem
 from ovs_keepalive.config_sections import Fleet as Section
 from ovs_keepalive.core import fleet_view
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.fleet import QUIET, Help, parts_of
 from ovs_keepalive.core.fleet_view import Fleet, Request, Sight, worst_first
 from ovs_keepalive.fleet import members, watch
@@ -24,7 +25,7 @@ from ovs_keepalive.fleet_access import own_name, tree
 from ovs_keepalive.fleet_source import Following
 from ovs_keepalive.formats import fleet as documents
 from ovs_keepalive.formats import fleet_tables
-from ovs_keepalive.formats.plain import json_text, one_line, short
+from ovs_keepalive.formats.plain import json_text, one_line
 
 PATIENCE = 10.0  # seconds for a connection
 LAST_DONE = 10  # records that `help list` shows

@@ -21,7 +21,7 @@ from ovs_keepalive.formats import cpu_mask, pmd_load
 from ovs_keepalive.formats.node_brief import Polled
 from ovs_keepalive.formats.pmd_load import Cycles
 from ovs_keepalive.formats.procfs import parse_cpu_list
-from ovs_keepalive.publishers.session import MAP, TABLE, AwareIdl, Outcome, Write, on_switch
+from ovs_keepalive.publishers.session import MAP, TABLE, AwareIdl, Outcome, Write, monitored, on_switch
 from ovs_keepalive.question import Question
 from ovs_keepalive.sensors import cpus
 from ovs_keepalive.sensors.appctl_client import NoAnswer
@@ -154,7 +154,7 @@ class Drops:
             self.close()
             return
         if self._idl is None:
-            self._idl = AwareIdl(self._remote, _TABLES)
+            self._idl = AwareIdl(self._remote, monitored(_TABLES))
         self._idl.take()
         self._step()
 

@@ -15,8 +15,9 @@ from typing import BinaryIO, Generic, TypeVar
 import ovs.poller
 import ovs.vlog
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.repeats import Repeats
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.process import stand_back
 
 log = ovs.vlog.Vlog("helper")

@@ -11,7 +11,8 @@ import ovs.vlog
 
 from ovs_keepalive import dirs
 from ovs_keepalive.command_line import USAGE, Problem
-from ovs_keepalive.formats.plain import lines, one_line, short
+from ovs_keepalive.core.excerpt import short
+from ovs_keepalive.formats.plain import lines, one_line
 
 LONGEST_LOG_LINE = 2000  # characters
 

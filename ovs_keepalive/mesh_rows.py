@@ -11,7 +11,7 @@ from typing import Any
 
 from ovs_keepalive.core.interfaces import BridgeRow, Interface, Rows
 from ovs_keepalive.formats.mesh import Operation
-from ovs_keepalive.publishers.session import MAP, AwareIdl, Follower, Write
+from ovs_keepalive.publishers.session import MAP, AwareIdl, Follower, Write, monitored
 
 _TEXT = {"type": "string"}
 _SOME_TEXT = {"type": {"key": "string", "min": 0, "max": 1}}
@@ -37,7 +37,7 @@ class MeshRows(Follower):
 
     def __init__(self, remote: str) -> None:
         """remote: of the database, one that schema.check_remote lets pass."""
-        super().__init__(AwareIdl(remote, TABLES))
+        super().__init__(AwareIdl(remote, monitored(TABLES)))
         self.remote = remote
         self._rows = Rows()  # as they were read last …
         self._read = -1  # … at this change number of the database

@@ -16,6 +16,7 @@ import ovs.vlog
 
 from ovs_keepalive.config import Config
 from ovs_keepalive.core import offload_arm
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import Moment, ProcessId, Snapshot, Transition
 from ovs_keepalive.core.offload import Limits, Netdev, OffloadState
 from ovs_keepalive.core.offload_arm import Act, Arm, Wanted
@@ -25,7 +26,7 @@ from ovs_keepalive.formats import offload as form
 from ovs_keepalive.formats import offload_wire as wire
 from ovs_keepalive.formats.metric import Offloaded
 from ovs_keepalive.formats.offload_wire import Ask, Order, Report
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.helper import Helper
 
 log = ovs.vlog.Vlog("offload")

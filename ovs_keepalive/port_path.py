@@ -10,7 +10,8 @@ import argparse
 import re
 from typing import NamedTuple, TextIO
 
-from ovs_keepalive.core.port_plan import Bridge, Iface, Switch, shown
+from ovs_keepalive.core.excerpt import short
+from ovs_keepalive.core.port_plan import Bridge, Iface, Switch
 from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.trace import Rule, Trace, datapath_numbers, parse_trace
 from ovs_keepalive.port_ask import Refused, Vswitchd
@@ -34,16 +35,16 @@ def tell(switch: Switch, vswitchd: Vswitchd, options: argparse.Namespace, out: T
     flow = _flow(options.flow)
     source, target = _end(switch, "A", options.source), _end(switch, "B", options.target)
     if source.iface.name == target.iface.name:
-        raise Refused(f"A and B are both {shown(source.iface.name)}: a switch sends nothing back: name two ports")
+        raise Refused(f"A and B are both {short(source.iface.name)}: a switch sends nothing back: name two ports")
     text = vswitchd.ask("ofproto/trace", source.bridge.name, f"in_port={source.iface.ofport},{flow}")
     number = datapath_numbers(vswitchd.ask("dpif/show")).get(target.iface.name)
     if number is None:
         raise Refused(
-            f"B {shown(target.iface.name)}: vswitchd does not list it in dpif/show: does it hang on a datapath?"
+            f"B {short(target.iface.name)}: vswitchd does not list it in dpif/show: does it hang on a datapath?"
         )
     trace = parse_trace(text)
     if not trace.rules:
-        raise Refused(f"ofproto/trace: says no flow that could be read: {shown(one_line(text))}", 3)
+        raise Refused(f"ofproto/trace: says no flow that could be read: {short(one_line(text))}", 3)
     reaches = number in trace.outputs
     verb = "reaches" if reaches else "does not reach"
     lines = [f"A packet from {source.iface.name} {verb} {target.iface.name} ({flow})."]
@@ -57,9 +58,9 @@ def tell(switch: Switch, vswitchd: Vswitchd, options: argparse.Namespace, out: T
 
 def _flow(text: str) -> str:
     if len(text) > LONGEST_FLOW or not text.isprintable():
-        raise Refused(f"FLOW {shown(one_line(text))}: write it as ovs-ofctl does, at most {LONGEST_FLOW} characters")
+        raise Refused(f"FLOW {short(one_line(text))}: write it as ovs-ofctl does, at most {LONGEST_FLOW} characters")
     if _IN_PORT.search(text):
-        raise Refused(f"FLOW {shown(text)}: in_port is A's: leave it out")
+        raise Refused(f"FLOW {short(text)}: in_port is A's: leave it out")
     return text.strip(", ") or BROADCAST
 
 
@@ -69,9 +70,9 @@ def _end(switch: Switch, which: str, name: str) -> End:
             if iface.name == name:
                 if iface.ofport is None or iface.ofport < 1:
                     why = iface.error or "vswitchd has not opened it"
-                    raise Refused(f"{which} {shown(name)}: has no ofport: {why}")
+                    raise Refused(f"{which} {short(name)}: has no ofport: {why}")
                 return End(bridge, iface)
-    raise Refused(f"{which} {shown(name)}: no such port: see ovs-vsctl show")
+    raise Refused(f"{which} {short(name)}: no such port: see ovs-vsctl show")
 
 
 def _decision(trace: Trace, switch: Switch, vswitchd: Vswitchd) -> list[str]:

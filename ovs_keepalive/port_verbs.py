@@ -17,10 +17,11 @@ from typing import TextIO
 
 from ovs_keepalive import dirs, port_path
 from ovs_keepalive.core import places, port_plan
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.places import Account, Place
 from ovs_keepalive.core.port_plan import CLIENT, PATH_OPTION, SERVER, Iface, Switch, Wish, first_objection
 from ovs_keepalive.formats import pmd_rxq, vm_lines
-from ovs_keepalive.formats.plain import lines, one_line, short
+from ovs_keepalive.formats.plain import lines, one_line
 from ovs_keepalive.formats.trace import datapath_numbers
 from ovs_keepalive.port_ask import Refused, Vswitchd
 from ovs_keepalive.publishers import schema

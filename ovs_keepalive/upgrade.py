@@ -19,12 +19,13 @@ from typing import BinaryIO, NamedTuple
 import ovs.poller
 import ovs.vlog
 
-from ovs_keepalive import trust
 from ovs_keepalive.beat import moment
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.memory import Memory
 from ovs_keepalive.core.model import Transition
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.lasting import LastingBeat
+from ovs_keepalive.programs import trust
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.http import WebServer
 from ovs_keepalive.publishers.session import Session
@@ -83,7 +84,7 @@ class Upgrade:
         if self._successor is not None:
             pid = self._successor.process.pid
             raise Refused(f"an upgrade is under way, successor pid {pid}: wait until it is over")
-        if python is not None and (why := trust.objection(python, os.geteuid())):
+        if python is not None and (why := trust.of_interpreter(python, os.geteuid())):
             raise Refused(f"PYTHON {why}")
         memory = self._parts.memory()
         try:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.ports import LONGEST_PATH, VHOST, too_long
 
 SERVER, CLIENT = VHOST
@@ -22,7 +23,6 @@ TENANT_KEYS = ("neutron", "ovn", "ct-zone-", "iface-id")  # how keys begin that 
 
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
 _PATH = re.compile(r"[A-Za-z0-9_.@:=/+-]*")
-_SHOWN, _TAIL = 60, 15  # characters of a name in a line, and how many of them are its end
 
 
 class Iface(NamedTuple):
@@ -103,11 +103,6 @@ class Wish(NamedTuple):
 Check = Callable[[Wish, Switch], str]
 
 
-def shown(text: str) -> str:
-    """Somebody's text, as much of it as a line can bear. What leaves is made printable where it leaves."""
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - _TAIL - 1]}…{text[-_TAIL:]}"
-
-
 def first_objection(checks: Iterable[Check], wish: Wish, switch: Switch) -> str:
     """What the first check that objects has to say; "" when none does."""
     return next(filter(None, (check(wish, switch) for check in checks)), "")
@@ -120,10 +115,10 @@ def bad_name(wish: Wish, _: Switch) -> str:
     """A new port's name has to survive OpenFlow, a shell, a libvirt definition and a file name."""
     name = wish.name
     if not _NAME.fullmatch(name) or name in (".", ".."):
-        return f"NAME {shown(name)}: only letters, digits, _ . and - may be in it, and no - at its beginning"
+        return f"NAME {short(name)}: only letters, digits, _ . and - may be in it, and no - at its beginning"
     if len(name) > LONGEST_NAME:
         return (
-            f"NAME {shown(name)}: {len(name)} characters; OpenFlow cuts it after {LONGEST_NAME}: choose a shorter one"
+            f"NAME {short(name)}: {len(name)} characters; OpenFlow cuts it after {LONGEST_NAME}: choose a shorter one"
         )
     return ""
 
@@ -141,13 +136,13 @@ def bad_path(wish: Wish, _: Switch) -> str:
     """A path has to fit into a socket's address, and to be written into a VM's definition as it is."""
     path = wish.path
     if not path.startswith("/"):
-        return f"--path {shown(path)}: not absolute: begin it with /"
+        return f"--path {short(path)}: not absolute: begin it with /"
     if length := too_long(path):
-        return f"--path {shown(path)}: {length} bytes, a socket's path has at most {LONGEST_PATH}: choose a shorter one"
+        return f"--path {short(path)}: {length} bytes, a socket's path has at most {LONGEST_PATH}: choose a shorter one"
     if not _PATH.fullmatch(path):
-        return f"--path {shown(path)}: only letters, digits and _ . - + @ : = / may be in it, as in a VM's definition"
+        return f"--path {short(path)}: only letters, digits and _ . - + @ : = / may be in it, as in a VM's definition"
     if path.endswith("/") or {".", ".."} & set(path.split("/")):
-        return f"--path {shown(path)}: name the socket itself, without . and .."
+        return f"--path {short(path)}: name the socket itself, without . and .."
     return ""
 
 
@@ -158,8 +153,8 @@ def no_bridge(wish: Wish, switch: Switch) -> str:
     """It has to be there."""
     if switch.bridge(wish.bridge):
         return ""
-    there = ", ".join(shown(bridge.name) for bridge in switch.bridges) or "none"
-    return f"BRIDGE {shown(wish.bridge)}: no such bridge; there are: {there}"
+    there = ", ".join(short(bridge.name) for bridge in switch.bridges) or "none"
+    return f"BRIDGE {short(wish.bridge)}: no such bridge; there are: {there}"
 
 
 def not_netdev(wish: Wish, switch: Switch) -> str:
@@ -194,7 +189,7 @@ def others_bridge(wish: Wish, switch: Switch) -> str:
 def owner(bridge: Bridge, switch: Switch) -> str:
     """Why the bridge is somebody else's to configure; "" when nothing says so."""
     if bridge.controllers:
-        return f"has the controller {shown(bridge.controllers[0])}"
+        return f"has the controller {short(bridge.controllers[0])}"
     if bridge.fail_mode == "secure":
         return "has fail_mode=secure"
     has_ovn = "ovn-remote" in switch.external_ids or "ovn-bridge" in switch.external_ids
@@ -202,7 +197,7 @@ def owner(bridge: Bridge, switch: Switch) -> str:
         return "is OVN's (external_ids:ovn-bridge)"
     holders = [bridge.external_ids, *(iface.external_ids for port in bridge.ports for iface in port.interfaces)]
     marks = sorted({key for keys in holders for key in keys if key.startswith(TENANT_KEYS)})
-    return f"carries external_ids:{shown(marks[0])} of Neutron or OVN" if marks else ""
+    return f"carries external_ids:{short(marks[0])} of Neutron or OVN" if marks else ""
 
 
 # --- what is taken already ------------------------------------------------------------------------
@@ -213,7 +208,7 @@ def name_taken(wish: Wish, switch: Switch) -> str:
     for bridge in switch.bridges:
         names = {name for port in bridge.ports for name in (port.name, *(iface.name for iface in port.interfaces))}
         if wish.name == bridge.name or wish.name in names:
-            return f"NAME {wish.name}: is taken, on bridge {shown(bridge.name)}: choose another one"
+            return f"NAME {wish.name}: is taken, on bridge {short(bridge.name)}: choose another one"
     return ""
 
 
@@ -224,7 +219,7 @@ def ofport_taken(wish: Wish, switch: Switch) -> str:
         return ""
     for iface in (iface for port in bridge.ports for iface in port.interfaces):
         if wish.ofport in (iface.ofport, iface.requested):
-            return f"--ofport {wish.ofport}: is {shown(iface.name)}'s on bridge {bridge.name}: choose another one"
+            return f"--ofport {wish.ofport}: is {short(iface.name)}'s on bridge {bridge.name}: choose another one"
     return ""
 
 
@@ -232,7 +227,7 @@ def path_taken(wish: Wish, switch: Switch) -> str:
     """Two ports on one socket: the VM answers one of them."""
     for iface in switch.interfaces():
         if iface.type == CLIENT and iface.options.get(PATH_OPTION) == wish.path and iface.name != wish.name:
-            return f"--path {wish.path}: is the socket of {shown(iface.name)} already: choose another one"
+            return f"--path {wish.path}: is the socket of {short(iface.name)} already: choose another one"
     return ""
 
 
@@ -250,13 +245,13 @@ def no_port(wish: Wish, switch: Switch) -> str:
     """It has to be there, one interface, and vhost-user."""
     found = switch.find(wish.name)
     if found is None:
-        return f"NAME {shown(wish.name)}: no such port: see ovs-vsctl show"
+        return f"NAME {short(wish.name)}: no such port: see ovs-vsctl show"
     _, port = found
     if len(port.interfaces) != 1:
-        return f"NAME {shown(wish.name)}: is a bond of {len(port.interfaces)} interfaces: take it apart first"
+        return f"NAME {short(wish.name)}: is a bond of {len(port.interfaces)} interfaces: take it apart first"
     if port.interfaces[0].type not in VHOST:
         kind = port.interfaces[0].type or "system"
-        return f"NAME {shown(wish.name)}: is of type {shown(kind)}, no vhost-user port: use ovs-vsctl"
+        return f"NAME {short(wish.name)}: is of type {short(kind)}, no vhost-user port: use ovs-vsctl"
     return ""
 
 
@@ -266,7 +261,7 @@ def in_use(wish: Wish, switch: Switch) -> str:
     if found is None or wish.force or not found[1].interfaces[0].connected:
         return ""
     return (
-        f"NAME {shown(wish.name)}: a VM is connected and would be cut off: shut it down first, or insist with --force"
+        f"NAME {short(wish.name)}: a VM is connected and would be cut off: shut it down first, or insist with --force"
     )
 
 
@@ -277,7 +272,7 @@ def others_port(wish: Wish, switch: Switch) -> str:
     if found is None or wish.force or not whose:
         return ""
     return (
-        f"NAME {shown(wish.name)}: its bridge {shown(found[0].name)} {whose}: change it there, or insist with --force"
+        f"NAME {short(wish.name)}: its bridge {short(found[0].name)} {whose}: change it there, or insist with --force"
     )
 
 
@@ -286,7 +281,7 @@ def is_client(wish: Wish, switch: Switch) -> str:
     found = switch.find(wish.name)
     if found is None or found[1].interfaces[0].type == SERVER:
         return ""
-    return f"NAME {shown(wish.name)}: is a {CLIENT} port already: there is nothing to migrate"
+    return f"NAME {short(wish.name)}: is a {CLIENT} port already: there is nothing to migrate"
 
 
 BEFORE_ADD: tuple[Check, ...] = (

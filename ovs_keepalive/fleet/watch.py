@@ -13,12 +13,13 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.fleet import Asked, Cell, Sighting, parts_of
 from ovs_keepalive.fleet.session import News
 from ovs_keepalive.fleet.store import Node, Store, Unreachable, Why
 from ovs_keepalive.fleet.tree import ROOT, Tree
 from ovs_keepalive.formats import fleet
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 
 ROUND = 5.0  # seconds in which each host's numbers are read again …
 RATE = 250.0  # … of at most so many hosts a second

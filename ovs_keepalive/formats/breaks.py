@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovs_keepalive.core import breaks, vswitchd
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import Break, Moment, Plan, Snapshot
 from ovs_keepalive.core.ports import Return
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.tables import ENABLED, stamp, utc
 
 NAMED = 8  # ports; more are counted

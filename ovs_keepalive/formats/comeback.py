@@ -8,7 +8,7 @@ from typing import Any
 
 from ovs_keepalive.core.breaks import ENOUGH
 from ovs_keepalive.core.comeback import Expected, Report
-from ovs_keepalive.formats.plain import short
+from ovs_keepalive.core.excerpt import short
 
 
 def promise(expected: Expected) -> str:

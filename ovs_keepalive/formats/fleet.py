@@ -15,9 +15,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.fleet import OWN_WORDS, VERSION, Claim, Done, Headroom, Help, HostState, Known, Member, PmdBrief
 from ovs_keepalive.core.fleet import Tunnel as TunnelNoun
-from ovs_keepalive.formats.plain import LAST_MS, json_bytes, one_line, short, sound
+from ovs_keepalive.formats.plain import LAST_MS, json_bytes, one_line, sound
 
 LARGEST = 64 << 10  # bytes of a document: a server drops the connection that brings it more than 1 MB
 NAME = 253  # characters of a host's name: the longest of DNS

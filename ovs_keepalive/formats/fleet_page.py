@@ -13,12 +13,13 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ovs_keepalive.core import fleet_view
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.fleet import HostState
 from ovs_keepalive.core.fleet_view import Change, Event, Fleet, Key, Request, Sight
 from ovs_keepalive.core.model import NEVER, Moment
 from ovs_keepalive.core.tunnels import Host, matrix
 from ovs_keepalive.formats.fleet_tables import host_document
-from ovs_keepalive.formats.plain import json_bytes, short
+from ovs_keepalive.formats.plain import json_bytes
 
 VERSION = 1  # of the documents; they grow by new keys, a changed meaning raises it
 LETTERS = {

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.fleet import Done, Member
 from ovs_keepalive.core.fleet_view import UNTOLD, Event, Request, Sight, busiest, counts, failed_pmds, free_cores
 from ovs_keepalive.core.model import Moment
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.tables import aligned, answer, columns, stamp, utc
 
 VERSION = 1  # of the documents; they grow by new keys, a changed meaning raises it

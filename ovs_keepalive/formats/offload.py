@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.core.offload import Move, Netdev, OffloadState
 from ovs_keepalive.core.offload_act import Outcome
@@ -14,7 +15,7 @@ from ovs_keepalive.core.offload_arm import Act, Arm, Wanted
 from ovs_keepalive.core.offload_states import TABLE
 from ovs_keepalive.formats.column import clean
 from ovs_keepalive.formats.offload_wire import Report
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.tables import ENABLED, aligned, answer, columns, utc
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it

@@ -17,8 +17,6 @@ import msgspec
 # Looked at one by one, since only of these Python has to be asked: a loop over 250 KB would hold the beat up.
 _SUSPECT = re.compile(r"[^ -~]+")
 _UNFIT = re.compile("\0+")
-SHORT = 100  # characters of a name that a sentence shows; the longest that OVS itself makes has 60
-_TAIL = 20  # of these, from its end
 DEEPEST = 50  # levels of a document
 LAST_MS = 253_402_300_799_999  # epoch ms of the last moment that has a date of four digits
 
@@ -37,11 +35,6 @@ def one_line(text: str) -> str:
 def lines(text: str) -> str:
     """The same for a text of several lines: its line ends stay, and the tabs of a table."""
     return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
-
-
-def short(name: str, most: int = SHORT) -> str:
-    """A name as far as a line can bear it: of one that is longer the beginning and the end."""
-    return name if len(name) <= most else f"{name[: most - _TAIL - 1]}…{name[-_TAIL:]}"
 
 
 def _changed(text: str, change: Callable[[str], str]) -> str:

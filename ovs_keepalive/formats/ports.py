@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import BAD, NEVER, Break, Moment, Snapshot, State
 from ovs_keepalive.core.ports import UNKNOWN, VHOST, Counters, Port, Ports, PortState, Returned
 from ovs_keepalive.formats.column import clean
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.tables import ENABLED, aligned, answer, columns, utc
 
 VERSION = 1  # of the document; it grows by new keys, a changed meaning raises it

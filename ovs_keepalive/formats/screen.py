@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import Cause, Moment, VswitchdState
 from ovs_keepalive.formats.node import Node, Pmd, Transition
-from ovs_keepalive.formats.plain import lines, one_line, short
-from ovs_keepalive.formats.tables import stamp, utc
+from ovs_keepalive.formats.plain import lines, one_line
+from ovs_keepalive.formats.tables import percent, stamp, utc
 from ovs_keepalive.formats.view import Open, View, place, rows
 
 BAR = 9  # cells of a bar …
@@ -184,7 +185,7 @@ def _row(node: Node, pmd: Pmd, width: int, selected: bool, old: bool) -> Line:
     if width >= FULLY_WIDE:
         shares = pmd.shares
         busy, idle, sleep = (shares.busy, shares.idle, shares.sleep) if shares is not None else (None, None, None)
-        parts.append(Part(f" {_percent(busy):>4} {_percent(idle):>4} {_percent(sleep):>5}", "old" if old else ""))
+        parts.append(Part(f" {percent(busy):>4} {percent(idle):>4} {percent(sleep):>5}", "old" if old else ""))
     return (*parts, Part(f"  {_ports(pmd.rxqs)}", "old" if old else ""))
 
 
@@ -217,7 +218,3 @@ def _ports(rxqs: list[str] | None) -> str:
 def _age(age_ms: float) -> str:
     seconds = age_ms / 1000
     return f"{seconds:.1f} s" if seconds < 1000 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004 - four digits
-
-
-def _percent(part: float | None) -> str:
-    return "-" if part is None else f"{part:.0%}"

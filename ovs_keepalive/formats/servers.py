@@ -7,7 +7,8 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.core.excerpt import short
+from ovs_keepalive.formats.plain import one_line
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 MOST = 32

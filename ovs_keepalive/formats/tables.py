@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ovs_keepalive.core import others
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import Cause, Moment, Pmd, Snapshot, State, Transition, VswitchdState
 from ovs_keepalive.core.pace import NAPS
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 
 ENABLED, DISABLED = "keepAlive Status: Enabled", "keepAlive Status: Disabled"
 
@@ -119,7 +120,7 @@ def show(node: dict[str, Any]) -> str:
     for pmd in node["pmds"]:
         shares = pmd["shares"] or {}
         age = "never" if pmd["age_ms"] is None else f"{pmd['age_ms'] / 1000:.1f} s ago"
-        parts = [_percent(shares.get(name)) for name in ("busy", "idle", "sleep")]
+        parts = [percent(shares.get(name)) for name in ("busy", "idle", "sleep")]
         numa = "-" if pmd["numa"] is None else str(pmd["numa"])
         queues = " ".join(map(short, pmd["rxqs"])) if pmd["rxqs"] else "-"
         table.append((pmd["name"], str(pmd["core"]), numa, pmd["state"], age, *parts, queues))
@@ -249,10 +250,11 @@ def _why(transition: Transition) -> str:
 def _shares(pmd: Pmd) -> str:
     if pmd.shares is None:
         return "not known yet"
-    return ", ".join(_percent(part) for part in (pmd.shares.busy, pmd.shares.idle, pmd.shares.sleep))
+    return ", ".join(percent(part) for part in (pmd.shares.busy, pmd.shares.idle, pmd.shares.sleep))
 
 
-def _percent(part: float | None) -> str:
+def percent(part: float | None) -> str:
+    """A part of one, in whole percent; what is not known is a dash."""
     return "-" if part is None else f"{part:.0%}"
 
 

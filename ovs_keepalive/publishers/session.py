@@ -16,9 +16,10 @@ import ovs.db.idl
 import ovs.poller
 import ovs.vlog
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import Moment, Transition
 from ovs_keepalive.core.repeats import Repeats
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.publishers.tls import TlsStream
 
 log = ovs.vlog.Vlog("session")
@@ -30,6 +31,19 @@ LONGEST_ERROR = 400  # characters
 EVENTS = 100  # transitions of the session that are remembered
 
 
+def monitored(tables: Mapping[str, Mapping[str, Any]]) -> ovs.db.idl.SchemaHelper:
+    """Names the columns that are monitored, with their types; the server has to have every one of them."""
+    schema = {
+        "name": DATABASE,
+        "version": "8.0.0",
+        "tables": {name: {"columns": columns, "isRoot": True} for name, columns in tables.items()},
+    }
+    helper = ovs.db.idl.SchemaHelper(schema_json=schema)
+    for name, columns in tables.items():
+        helper.register_columns(name, list(columns))
+    return helper
+
+
 class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no types
     """Notices conversions of the database, which cancel every monitor.
 
@@ -39,18 +53,6 @@ class AwareIdl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no t
 
     _turns = 0  # conversions, and monitors that stood again
     _stands = False
-
-    def __init__(self, remote: str, tables: Mapping[str, Mapping[str, Any]]) -> None:
-        """tables: the columns that are monitored, and their types; the server has to have every one of them."""
-        schema = {
-            "name": DATABASE,
-            "version": "8.0.0",
-            "tables": {name: {"columns": columns, "isRoot": True} for name, columns in tables.items()},
-        }
-        helper = ovs.db.idl.SchemaHelper(schema_json=schema)
-        for name, columns in tables.items():
-            helper.register_columns(name, list(columns))
-        super().__init__(remote, helper)
 
     @property
     def link(self) -> Any:
@@ -159,7 +161,7 @@ class Session:
         self.connected = False
         self.life = (-1, 0)  # changes with each connection and each conversion: what was known of the server is void
         self.events: list[Transition] = []
-        self._idl = AwareIdl(remote, {TABLE: dict.fromkeys(columns, MAP)})
+        self._idl = AwareIdl(remote, monitored({TABLE: dict.fromkeys(columns, MAP)}))
         self._idl.set_lock(LOCK)
         self._problem = ""  # the one logged last
         self._lock = "not asked for"

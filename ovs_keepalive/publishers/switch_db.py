@@ -14,10 +14,12 @@ import ovs.db.idl
 import ovs.poller
 import ovs.timeval
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.port_plan import CLIENT, PATH_OPTION, SERVER, Bridge, Iface, Port, Switch, Wish
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.schema import DATABASE
 from ovs_keepalive.publishers import schema
+from ovs_keepalive.publishers.session import AwareIdl
 
 PATIENCE = 5.0  # seconds for ovsdb-server to answer
 CONFIGURED = 20.0  # seconds for vswitchd to take up a change
@@ -46,15 +48,6 @@ class NotDone(Exception):
     """The database did not take the change, or not in time: nothing was changed by it. One line why."""
 
 
-class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # python-ovs carries no types
-    """Tells whether its connection is still the same one."""
-
-    @property
-    def life(self) -> int:
-        """Changes with each connection."""
-        return int(self._session.get_seqno())
-
-
 class SwitchDb:
     """A connection to the database. Raises schema.Failed while it is made, NotDone afterwards."""
 
@@ -68,7 +61,7 @@ class SwitchDb:
             if lacking:
                 raise schema.Failed(f"{remote}: its table {table} has no {lacking[0]}: update Open vSwitch")
             helper.register_columns(table, list(columns))
-        self._idl = _Idl(remote, helper)
+        self._idl = AwareIdl(remote, helper)
         try:
             self.wait(lambda: self._has("Open_vSwitch"), PATIENCE, "it has not told what it holds")
         except NotDone as error:

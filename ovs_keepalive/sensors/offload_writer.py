@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ovs_keepalive.core import offload_act
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.model import Moment, ProcessId
 from ovs_keepalive.core.offload import Hardware, Move
 from ovs_keepalive.core.offload_act import (
@@ -34,7 +35,7 @@ from ovs_keepalive.core.offload_act import (
     Result,
 )
 from ovs_keepalive.formats import one_flow
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.trace import datapath_numbers
 from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
 from ovs_keepalive.sensors.offload_journal import Journal, Unwritten

@@ -9,9 +9,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.formats import flows
 from ovs_keepalive.formats.flows import Flows
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.trace import Rule, flow_count, packets
 
 DEADLINE = 5.0  # seconds for one answer

@@ -11,8 +11,9 @@ import stat
 from pathlib import Path, PurePosixPath
 
 from ovs_keepalive.core.access import CAP_DAC_OVERRIDE, ROOT, Credentials
+from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.core.places import Account, Entry, Kind, Place
-from ovs_keepalive.formats.plain import one_line, short
+from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.formats.procfs import parse_credentials
 
 QEMU_CONF = Path("/etc/libvirt/qemu.conf")

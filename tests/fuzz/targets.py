@@ -15,7 +15,7 @@ from zlib import crc32
 import msgspec
 
 from ovs_keepalive import collector, config_file, records
-from ovs_keepalive.core import doctor, heartbeat, settings
+from ovs_keepalive.core import doctor, excerpt, heartbeat, settings
 from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
 from ovs_keepalive.core.memory import after_a_gap
 from ovs_keepalive.core.memory import register as registered
@@ -585,7 +585,7 @@ def _plain(data: bytes) -> None:
     assert plain.one_line(text).isprintable()
     assert plain.one_line(plain.one_line(text)) == plain.one_line(text)
     assert all(cell.isprintable() for line in plain.lines(text).split("\n") for cell in line.split("\t"))
-    assert len(plain.short(text)) <= plain.SHORT
+    assert len(excerpt.short(text)) <= excerpt.SHORT
     assert column.clean(text).isprintable()
     assert ";" not in column.clean(text)
     printed = plain.json_text({text: [text]})

@@ -14,8 +14,9 @@ import pytest
 
 from ovs_keepalive import __version__
 from ovs_keepalive.core.model import Moment, Rxq, Snapshot, State, Transition, VswitchdState
+from ovs_keepalive.programs.trust import of_directory, of_hook
 from ovs_keepalive.publishers import hooks
-from ovs_keepalive.publishers.hooks import LONGEST, LONGEST_FACT, LOOK, PRINTED, QUEUE, Hooks, facts, programs, severity
+from ovs_keepalive.publishers.hooks import LONGEST, LONGEST_FACT, LOOK, PRINTED, QUEUE, Hooks, facts, severity
 from tests import looks
 from tests.looks import pmd, running
 
@@ -203,7 +204,7 @@ def test_hooks_run_one_after_the_other_in_the_order_of_their_names(loop: Loop) -
 def test_what_is_not_run_says_why(loop: Loop, name: str, mode: int, cure: str) -> None:
     path = loop.add(name, "#!/bin/sh\n", mode)
     good = loop.add("good", "#!/bin/sh\n")
-    found, refused = programs(loop.directory)
+    found, refused = of_directory(loop.directory)
     assert found == [good]
     assert list(refused) == [path]
     assert refused[path].endswith(cure)
@@ -216,23 +217,23 @@ def test_a_link_a_directory_and_what_belongs_to_somebody_else_are_not_run(loop: 
     theirs = loop.add("theirs", "#!/bin/sh\n")
     if os.geteuid() == 0:
         os.chown(theirs, 12345, -1)
-    found, refused = programs(loop.directory)
+    found, refused = of_directory(loop.directory)
     assert good in found
     assert {path.name for path in refused} >= {"link", "folder"}
     if os.geteuid() == 0:
-        assert refused[theirs] == "belongs to user 12345: chown root"
+        assert refused[theirs] == "belongs to user 12345, who is neither root nor the daemon's: chown root"
 
 
 def test_a_directory_that_others_may_write_to_is_refused_and_so_is_what_lies_in_one(loop: Loop) -> None:
     loop.add("good", "#!/bin/sh\n")
     loop.directory.chmod(0o777)
-    assert programs(loop.directory) == ([], {loop.directory: "others may write to it (mode 0777): chmod go-w"})
+    assert of_directory(loop.directory) == ([], {loop.directory: "others may write to it (mode 0777): chmod go-w"})
     loop.directory.chmod(0o755)
     loop.directory.parent.chmod(0o777)
-    assert programs(loop.directory)[0] == []
+    assert of_directory(loop.directory)[0] == []
     loop.directory.parent.chmod(0o1777)  # as /tmp: nobody else can take away what is in it
-    assert len(programs(loop.directory)[0]) == 1
-    assert list(programs(loop.directory / "absent")[1].values()) == [
+    assert len(of_directory(loop.directory)[0]) == 1
+    assert list(of_directory(loop.directory / "absent")[1].values()) == [
         "No such file or directory: make it, or let hooks: name another directory"
     ]
 
@@ -344,7 +345,7 @@ def test_one_that_prints_without_end_is_slowed_down_and_what_is_kept_is_bounded(
     run = loop.hooks._running
     assert run is not None
     deadline = time.monotonic() + 1.5
-    while len(run._text) < PRINTED:
+    while len(run.printed) < PRINTED:
         assert time.monotonic() < deadline
         time.sleep(0.02)
         loop.now += LOOK
@@ -355,8 +356,8 @@ def test_one_that_prints_without_end_is_slowed_down_and_what_is_kept_is_bounded(
     assert time.monotonic() - began < 1.0
     loop.now += LONGEST
     loop.until_idle()
-    assert run.printed.startswith(f"printed more than {PRINTED} bytes, at first: y | y | y")
-    assert len(run._text) == PRINTED
+    assert hooks._printed(run).startswith(f"printed more than {PRINTED} bytes, at first: y | y | y")
+    assert len(run.printed) == PRINTED
 
 
 def test_of_too_many_changes_the_oldest_are_dropped_counted_and_told(loop: Loop, log: Log) -> None:
@@ -380,7 +381,7 @@ def test_a_stop_waits_a_moment_then_kills_and_drops_what_waits(
     began = time.monotonic()
     loop.hooks.close()
     assert 0.3 <= time.monotonic() - began < 3.0
-    assert not _lives(run._process.pid)
+    assert not _lives(run.pid)
     assert "1 changes are told to no hook any more" in log.text
     assert "hook hangs: killed, since the daemon ends" in log.text
 
@@ -410,10 +411,10 @@ def test_a_kernel_without_pidfd_sees_its_end_too(loop: Loop, monkeypatch: pytest
 
 def test_a_program_that_is_named_by_itself_is_judged_as_those_of_a_directory_are(loop: Loop) -> None:
     path = loop.add("help.sh", "#!/bin/sh\n")  # of its name nothing depends: it was named
-    assert hooks.objection(path) == ""
-    assert "not executable" in hooks.objection(loop.add("plain", "", 0o644))
-    assert "others may write to it" in hooks.objection(loop.add("open", "", 0o777))
-    assert "No such file" in hooks.objection(loop.directory / "none")
-    assert "No such file" in hooks.objection(loop.directory / "none" / "none")
+    assert of_hook(path) == ""
+    assert "not executable" in of_hook(loop.add("plain", "", 0o644))
+    assert "others may write to it" in of_hook(loop.add("open", "", 0o777))
+    assert "No such file" in of_hook(loop.directory / "none")
+    assert "No such file" in of_hook(loop.directory / "none" / "none")
     loop.directory.chmod(0o777)
-    assert hooks.objection(path).startswith(f"{loop.directory}: others may write to it")
+    assert of_hook(path).startswith(f"{loop.directory}: others may write to it")

@@ -22,7 +22,7 @@ import pytest
 
 from ovs_keepalive import blackbox, cli, doctor, log_file, records
 from ovs_keepalive.command_line import UNHEALTHY, UNREACHABLE, USAGE
-from ovs_keepalive.core import settings
+from ovs_keepalive.core import excerpt, settings
 from ovs_keepalive.core.doctor import Finding, Level
 from ovs_keepalive.core.model import Cause, Moment, Other, Others, OtherThread, Rxq, Snapshot, State, Transition
 from ovs_keepalive.formats import breaks, column, document, incident, plain, pmd_rxq, tables
@@ -173,8 +173,8 @@ def test_no_name_leaves_a_text_unfit_or_with_more_lines(text: str, name: str) ->
 def test_a_name_of_any_length_leaves_a_line_that_can_be_read(name: str) -> None:
     assert len(tables.rxqs(known(NAMES[name]).pmds[1])) < 150
     assert len(_logged(lambda log: log.info(NAMES[name]))) <= log_file.LONGEST_LOG_LINE + 1
-    assert plain.short("x" * 100) == "x" * 100
-    assert plain.short("a" * 100 + "b" * 100) == "a" * 79 + "…" + "b" * 20
+    assert excerpt.short("x" * 100) == "x" * 100
+    assert excerpt.short("a" * 100 + "b" * 100) == "a" * 79 + "…" + "b" * 20
 
 
 @pytest.mark.parametrize("name", NAMES)
