@@ -50,7 +50,10 @@ def follow(wanted: str, inherited: Iterable[int], pinned: frozenset[int]) -> str
             return f"CPU affinity unchanged: affinity: {wanted!r}: {error}: name CPUs that this host lets it use"
         return f"CPU affinity {wanted}, as configured"
     left = given - pinned if wanted == "auto" else given
-    _confine(left or given)
+    try:
+        _confine(left or given)
+    except OSError as error:  # the CPUs that it was started with have been taken from it since; no descriptor is left
+        return f"CPU affinity unchanged: {_words(left or given)}: {error.strerror}: start the daemon anew"
     words = _words(left or given)
     if not left:
         return f"CPU affinity {words}, as given: PMD threads are pinned to every CPU that this daemon may use"

@@ -298,7 +298,8 @@ class Beat:
             silent = 0.0
             if answers.is_empty:
                 return Looks(now, process, ended)
-        main = MainLook(self._who.main_state() if silent else "S", silent, questions.answered)
+        answers_now = questions.answered and not questions.unreachable
+        main = MainLook(self._who.main_state() if silent else "S", silent, answers_now)
         threads, self._seen = self._seen, None
         if threads is None:
             return Looks(now, process, ended, main, None, *answers)
@@ -351,7 +352,7 @@ class Beat:
         settings = self._settings
         allowed = min(cost / settings.max_main_share, LONGEST)
         least = max(settings.interval, pace.NAPS * settings.nap)
-        self._effective = max(least, allowed * LOOKS if allowed < LONGEST else least)
+        self._effective = max(least, allowed * LOOKS)
         self._period = max(pace.period_of(self._effective), allowed)
         self._grace = max(SHORTEST, self._period / 20)
 

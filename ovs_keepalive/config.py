@@ -131,9 +131,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             le=3600,
         ),
     ] = 5.0
-    state_dir: Annotated[str, key("Directory of the black-box records, and of what a new start has to know.")] = (
-        "/var/lib/ovs-keepalive"
-    )
+    state_dir: Annotated[
+        str,
+        key(
+            "Directory of the black-box records, and of what a new start has to know.",
+            kind="an absolute path",
+            pattern=r"^/.",
+        ),
+    ] = "/var/lib/ovs-keepalive"
     hooks: Annotated[
         str,
         key(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,17 @@ import msgspec
 
 from ovs_keepalive.config import SECTIONS, Config, documented_keys
 from ovs_keepalive.core.excerpt import short
-from ovs_keepalive.formats import listen
+from ovs_keepalive.formats import listen, remote
 from ovs_keepalive.formats.plain import one_line
+from ovs_keepalive.formats.procfs import parse_cpu_list
 
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
 LARGEST = 16384  # characters; PyYAML reads some 50,000 a second
+
+WORDS = ("auto", "inherit")  # of affinity
+# What PyYAML raises besides its own: the constructors of explicit tags (!!int "", !!timestamp x) raise whatever their
+# conversion does, and a number of many parts of 60 (1:1:1.0) may be beyond all floats.
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError, ArithmeticError)
 
 _REPR = reprlib.Repr()  # a value in a line: its beginning and end are enough
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 120
@@ -45,9 +52,29 @@ def load(path: Path | None) -> Config:
 
 def parse(text: str, name: str) -> Config:
     """Decode YAML text strictly. name: what to call it in errors. Raises Invalid."""
+    raw = _read(text, name)
+    if raw is None:
+        return Config()
+    raw = _folded(raw, name)
+    try:
+        config = msgspec.convert(raw, Config, strict=True)
+    except msgspec.ValidationError as error:
+        raise Invalid(one_line(f"{name}: {_explain(str(error), raw)}")) from error
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{name}: a key or value is no Unicode text: correct it") from error
+    if why := _objection(config):
+        raise Invalid(one_line(f"{name}: {why}"))
+    return config
+
+
+def _read(text: str, name: str) -> Any:
+    """The YAML document, whatever it is. Raises Invalid."""
     if len(text) > LARGEST:
         raise Invalid(one_line(f"{name}: more than {LARGEST} characters: no configuration: name the right file"))
-    import yaml  # noqa: PLC0415 - only here: a daemon without a file does not carry the parser
+    try:
+        import yaml  # noqa: PLC0415 - only here: a daemon without a file does not carry the parser
+    except OSError as error:  # no descriptor is left
+        raise Invalid(f"{name}: {error.strerror}: the parser cannot be loaded: try again later") from error
 
     class Loader(yaml.SafeLoader):
         """Reads only true and false as booleans: off, on, yes and no are words here. Knows no aliases: nobody needs
@@ -60,37 +87,57 @@ def parse(text: str, name: str) -> Config:
                 raise Invalid(one_line(f"{where}: aliases are not read here: write the value itself"))
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            """YAML itself would take the last one of several keys that are the same."""
+            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            if twice := [key for key, times in keys.items() if times > 1]:
+                raise Invalid(one_line(f"{name}: {short(twice[0])}: given twice: remove one"))
+            return super().construct_mapping(node, deep=deep)
+
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
     try:
-        raw = yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader
-    # The constructors of explicit tags (!!int "", !!timestamp x) raise whatever their conversion raises.
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        return yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader
+    except (yaml.YAMLError, *UNREADABLE) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
         why = getattr(error, "problem", None) or " ".join(str(error).split())
         raise Invalid(one_line(f"{name}: {where}{why}: not valid YAML: correct it")) from error
-    if raw is None:
-        return Config()
-    raw = _folded(raw, name)
-    try:
-        config = msgspec.convert(raw, Config, strict=True)
-        listen.parse(config.web_listen)
-        twice = [one for one, times in Counter(chain.from_iterable(config.offload.table_groups)).items() if times > 1]
-    except msgspec.ValidationError as error:
-        raise Invalid(one_line(f"{name}: {_explain(str(error), raw)}")) from error
-    except listen.BadAddress as error:
-        raise Invalid(one_line(f"{name}: web-listen: {error}")) from error
-    except UnicodeEncodeError as error:
-        raise Invalid(f"{name}: a key or value is no Unicode text: correct it") from error
-    if twice:
-        raise Invalid(
-            one_line(f"{name}: offload.table-groups: {short(twice[0])}: in two groups, or twice in one: name it once")
-        )
-    return config
+
+
+def _objection(config: Config) -> str:
+    """What no type can tell of a value: the key, the value, the cure; "" if there is nothing."""
+    checks: tuple[tuple[str, Callable[[Config], object]], ...] = (
+        ("web-listen", lambda config: listen.parse(config.web_listen)),
+        ("ovsdb", lambda config: config.ovsdb and _check_remote(config)),
+        ("affinity", lambda config: config.affinity in WORDS or parse_cpu_list(config.affinity)),
+    )
+    for key, check in checks:
+        try:
+            check(config)
+        except (listen.BadAddress, remote.BadRemote) as error:
+            return f"{key}: {error}"
+        except ValueError as error:
+            return f"{key}: {error}: correct it"
+    twice = [one for one, times in Counter(chain.from_iterable(config.offload.table_groups)).items() if times > 1]
+    return f"offload.table-groups: {short(twice[0])}: in two groups, or twice in one: name it once" if twice else ""
+
+
+def _check_remote(config: Config) -> str:
+    """Its kind. Raises BadRemote."""
+    files = {
+        "ssl-private-key": config.ssl_private_key,
+        "ssl-certificate": config.ssl_certificate,
+        "ssl-ca-cert": config.ssl_ca_cert,
+    }
+    absent = " and ".join(key for key, file in files.items() if not file)
+    kind = remote.check(config.ovsdb)
+    if kind == remote.TLS and absent:
+        raise remote.BadRemote(f"{config.ovsdb}: no files for TLS are set: set {absent} too")
+    return kind
 
 
 def _folded(raw: Any, name: str) -> Any:

@@ -14,7 +14,6 @@ from pathlib import Path
 import ovs.poller
 import ovs.util
 import ovs.vlog
-import psutil
 
 from ovs_keepalive import __version__, dirs
 from ovs_keepalive.affinity import Room
@@ -30,8 +29,8 @@ from ovs_keepalive.core.model import Moment, Settings, Snapshot, Transition
 from ovs_keepalive.core.settings import Offload
 from ovs_keepalive.lasting import LastingBeat, whose
 from ovs_keepalive.offload import PART, OffloadChild, OffloadWatch
-from ovs_keepalive.pidfile import Pidfile, Taken
 from ovs_keepalive.ports import PortWatch
+from ovs_keepalive.presence import Presence
 from ovs_keepalive.process import catch_signals, ignore_signals, raise_descriptor_limit
 from ovs_keepalive.publishers.appctl_server import AppctlServer
 from ovs_keepalive.publishers.board import Shown
@@ -44,6 +43,7 @@ from ovs_keepalive.publishers.prometheus import Exposition
 from ovs_keepalive.publishers.schema_auto import SchemaKeeper
 from ovs_keepalive.publishers.session import Session
 from ovs_keepalive.publishers.systemd import Notifier
+from ovs_keepalive.publishers.weight import Weight
 from ovs_keepalive.restarts import Restarts
 from ovs_keepalive.sensors.switches import event_witness
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
@@ -71,11 +71,12 @@ class Daemon:
         ovs.poller.SelectPoll = select.poll
         raise_descriptor_limit()
         self._options = options
-        self._stopping = self._reloading = False
+        self._stopping = self._reloading = self._is_lost = False
         self._reloaded = float("-inf")  # monotonic
         self._wakeup, self._wakeup_end = catch_signals(self.stop, self.reload)
         self._notifier = Notifier(os.environ, os.getpid())
-        self._pidfile = self._claim()
+        self._presence = Presence(options.pidfile)
+        self._claim()
         control = options.pidfile.parent / f"ovs-keepalive.{os.getpid()}.ctl"
         self._appctl = AppctlServer(str(control), __version__)
         self._slot = Slot()
@@ -95,9 +96,9 @@ class Daemon:
         child = SurveyChild(order_of(config, options.remote, options.vswitchd_pidfile))
         self.ports = PortWatch(child, config.ports_period, self._session.note)
         self.offload = OffloadWatch(OffloadChild(config.state_dir, options.vswitchd_pidfile), self._session.note)
-        self._exposition = Exposition(__version__)
+        self._own = Weight(moment())
+        self._exposition = Exposition(__version__, self._own)
         self._web = WebServer(options.listen, moment, self._exposition.render) if options.listen is not None else None
-        self._self = psutil.Process()
         self._room = Room(os.sched_getaffinity(0))
         self._facts: dict[str, str] = {}  # as the web shows them …
         self._weighed = float("-inf")  # … and when they were asked for: monotonic
@@ -109,11 +110,11 @@ class Daemon:
         self._upgrade = Upgrade(Parts(
             self._beat, self._shelf, self._session, self._appctl, self._web, self._notifier, Path(control), self.memory,
             lambda: self._is_idle() and self.blackbox.is_idle and self._hooks.is_idle,
-            lambda: self._stopping, self._reclaim,
+            lambda: self._stopping, self._presence.reclaim,
         ))  # fmt: skip
 
     def loop(self) -> int:
-        """Watch until told to stop. 0 after a clean stop, 1 when the heartbeat failed."""
+        """Watch until told to stop. 0 after a clean stop, 1 when the heartbeat failed or only a new start can go on."""
         log.info(f"ovs-keepalive {__version__}, database {self._options.remote}")
         gc.freeze()  # what is imported by now lives as long as the daemon: no collection need walk it
         self._beat.start()
@@ -122,6 +123,8 @@ class Daemon:
                 self._turn()
                 if self._beat.failure is not None:
                     log.emer(f"the beat thread failed: {self._beat.failure!r}: the daemon ends")
+                    return 1
+                if self._is_lost:
                     return 1
                 self._block()
             return 0
@@ -152,6 +155,7 @@ class Daemon:
 
     def _tell(self, snapshot: Snapshot, now: Moment) -> None:
         self.snapshot = snapshot
+        self._is_lost = not self._presence.look(self._appctl, now.mono)
         self._publish(snapshot, now)
         self._chronicle.publish(snapshot)
         self.restarts.follow(snapshot)
@@ -278,16 +282,8 @@ class Daemon:
             ports=self.ports.memory,
         )
 
-    def _claim(self) -> Pidfile | None:
-        return Pidfile(self._options.pidfile)
-
-    def _reclaim(self) -> None:
-        """Put the pidfile in its place again, from which a successor that came to nothing has taken it."""
-        try:
-            if self._pidfile is None or not self._pidfile.is_there:
-                self._pidfile = self._claim()
-        except (Taken, OSError) as error:
-            log.warn(f"{error}: this daemon beats on, and is not found by ovs-appctl -t ovs-keepalive")
+    def _claim(self) -> None:
+        self._presence.claim()
 
     def _recall(self, who: VswitchdSensor) -> None:
         """Go on from what an earlier daemon has left, if anything."""
@@ -320,8 +316,6 @@ class Daemon:
 
     def facts(self) -> list[tuple[str, str]]:
         """What the main loop knows besides the snapshot, by name."""
-        cpu = self._self.cpu_times()
-        lived = max(1e-3, moment().wall_ms / 1000 - self._self.create_time())
         facts = [
             ("version", f"{__version__}, pid {os.getpid()}"),
             *self._columns.facts(self._config.schema),
@@ -331,12 +325,12 @@ class Daemon:
             ("hooks", self._hooks.fact),
             ("ports", self.ports.fact),
             ("offload", self.offload.fact),
-            ("own cost", f"{(cpu.user + cpu.system) / lived:.2%} of a core, {self._self.memory_info().rss >> 20} MiB"),
+            ("own cost", f"{self._own.share(moment()):.2%} of a core, {self._own.rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
             facts.append(("web", self._web.fact))
         if self._mirror is not None:
-            facts.append(("mirror", self._mirror.refusal or "external_ids"))
+            facts.append(("mirror", self._mirror.fact))
         return facts + [("refused setting", line) for line in self._asked.rejected]
 
     def stop(self) -> None:
@@ -370,11 +364,7 @@ class Daemon:
         self._appctl.close()
         if self._web is not None:
             self._web.close()
-        try:
-            if self._pidfile is not None:
-                self._pidfile.remove()
-        except OSError as error:  # the runtime directory is no longer this user's to write
-            log.warn(f"{error.filename}: {error.strerror}: it stays behind")
+        self._presence.close()
         self._shelf.close()
         self._notifier.close()
         log.info("ovs-keepalive ended")
@@ -382,19 +372,23 @@ class Daemon:
 
     def _empty_columns(self) -> None:
         """Leave nothing behind that says ALIVE."""
-        if self.snapshot is None or not self._session.connected:
+        if self.snapshot is None or not (self._session.may_write or self._columns.committed):
             return
-        disabled = replace(self.snapshot.settings, enabled=False)
-        self._publish(replace(self.snapshot, settings=disabled), moment())
+        disabled = replace(self.snapshot, settings=replace(self.snapshot.settings, enabled=False))
         deadline = moment().mono + FAREWELL
-        while not self._is_idle() and moment().mono < deadline:
+        while moment().mono < deadline and not self._session.lock_is_anothers:  # who writes now
+            self._publish(disabled, moment())  # a transaction that failed is not repeated by itself
+            if self._columns.are_empty and (self._mirror is None or self._mirror.idle):
+                return
             poller = ovs.poller.Poller()
             self._session.wait(poller)
             poller.timer_wait(50)
             poller.block()
             self._run_database(moment())
-        if not self._is_idle():
-            log.warn(f"the columns could not be emptied: no answer from {self._session.remote} for {FAREWELL:g} s")
+        if self._session.lock_is_anothers:
+            return
+        why = self._columns.last_error or f"no answer from {self._session.remote} for {FAREWELL:g} s"
+        log.warn(f"the columns could not be emptied: {why}")
 
     def _is_idle(self) -> bool:
         return self._columns.idle and (self._mirror is None or self._mirror.idle)

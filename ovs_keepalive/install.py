@@ -230,7 +230,8 @@ def _started(unit: str, command: Path) -> str:
 
 def _as_user(unit: str, user: str) -> str:
     """The drop-in by which a unit runs as that user."""
-    return _shipped("systemd", f"{unit}.d", "20-user.conf").replace(f"User={NAME}\n", f"User={user}\n")
+    drop_in = _shipped("systemd", f"{unit}.d", "20-user.conf")
+    return drop_in.replace(f"User={NAME}\n", f"User={user}\n").replace(f"-o {NAME} ", f"-o {user} ")
 
 
 def _for_collectd(wishes: Wishes, command: Path) -> str:

@@ -65,6 +65,7 @@ class LastingBeat(Beat):
         self._blind_seconds, self._latest = was.blind_seconds, was.latest
         self._others, self._blind = was.others, was.blind
         self._known = was.vswitchd.process
+        self._who.expect(self._known)
         if gap is None:
             self._before = Before(was.cost, was.owed, was.answered)
             self._next_tick = was.next_tick

@@ -45,6 +45,10 @@ class Pidfile:
         except FileNotFoundError:
             return False
 
+    def close(self) -> None:
+        """Give up the lock of a file that is no longer there."""
+        os.close(self._file)
+
     def remove(self) -> None:
         """Take the file away, if it is still this process's. Raises OSError when it may not be."""
         if self.is_there:
@@ -69,6 +73,9 @@ class Pidfile:
             if not os.path.samestat(os.fstat(old), self._path.stat()):
                 return False
             new.rename(self._path)
+            left = os.pread(old, 32, 0).strip()
+            if left.isdigit():  # of a daemon that was killed: nobody listens there any more
+                self._path.with_name(f"ovs-keepalive.{int(left)}.ctl").unlink(missing_ok=True)
         except FileNotFoundError:
             return False
         except BlockingIOError as error:

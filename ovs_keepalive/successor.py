@@ -20,7 +20,6 @@ from ovs_keepalive.daemon import Daemon
 from ovs_keepalive.formats.memory import Unusable
 from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.lasting import whose
-from ovs_keepalive.pidfile import Pidfile
 from ovs_keepalive.relay import VARIABLE, Ended, Line, Lost, Message, content
 from ovs_keepalive.sensors.vswitchd import VswitchdSensor
 
@@ -111,7 +110,7 @@ class Successor(Daemon):
         self._appctl.adopt(listeners[0], message.control, moment().mono + KEPT)
         if message.web and self._web is not None:
             self._web.adopt(message.web, listeners[1], moment().mono)
-        self._pidfile = Pidfile(self._options.pidfile, inherits=True)
+        self._presence.claim(inherits=True)
         self._line.say(Message("done"))
 
     def _tell_of_it(self, memory: Memory, message: Message, now: Moment) -> None:
@@ -134,8 +133,8 @@ class Successor(Daemon):
         poller.timer_wait(round(max(0.0, min(1.0, until - moment().mono)) * 1000))
         poller.block()
 
-    def _claim(self) -> Pidfile | None:
-        return None  # it is the old daemon's until all is over
+    def _claim(self) -> None:
+        """Nothing: the pidfile is the old daemon's until all is over."""
 
     def _recall(self, who: VswitchdSensor) -> None:
         """Nothing: what is to be known comes on the line."""

@@ -32,9 +32,12 @@ def judge(snapshot: Snapshot) -> Health:
         return Health.DISABLED
     if snapshot.vswitchd.state in FAILED or states & {State.DEAD, State.GONE}:
         return Health.FAILURE
-    if snapshot.vswitchd.state in UNDER_WAY:
+    is_blind = any(line.startswith(SIGHT) for line in snapshot.blind)
+    # One that was found and never asked, with no deadline running: it may be as old as the host.
+    is_strange = is_blind and snapshot.vswitchd.state is VswitchdState.STARTING and snapshot.vswitchd.deadline is None
+    if snapshot.vswitchd.state in UNDER_WAY and not is_strange:
         return Health.RESTARTING
-    if any(line.startswith(SIGHT) for line in snapshot.blind):
+    if is_blind:
         return Health.UNKNOWN
     if (
         State.MISSING in states

@@ -174,7 +174,7 @@ class MainLook(NamedTuple):
 
     state: str  # one letter, as of a PMD
     silent: float  # seconds for which it has owed an answer; 0.0 when none is due
-    answered: bool  # it has answered this daemon at least once
+    answered: bool  # it has answered this daemon at least once, and its control socket lets the daemon in
 
 
 class Sent(NamedTuple):

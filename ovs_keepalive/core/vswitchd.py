@@ -175,13 +175,14 @@ def _absent(was: Vswitchd, now: Moment, settings: Settings) -> Vswitchd:
 def _main(was: Vswitchd, main: MainLook, pmds: tuple[Pmd, ...], settings: Settings) -> tuple[VswitchdState, str, str]:
     if main.state == "T":
         return VswitchdState.STOPPED, "main thread in state T, stopped by a signal", ""
-    if main.silent == 0.0:
-        return (VswitchdState.RUNNING, "answers", "") if main.answered else (was.state, was.witness, was.culprit)
+    if main.silent == 0.0 and main.answered:
+        return VswitchdState.RUNNING, "answers", ""
     if main.silent >= SILENT and main.answered:
         silence = f"no answer for {main.silent:.0f} s"
         if main.state in "tD":
             return VswitchdState.HUNG, f"{silence}, main thread in state {main.state}", ""
-        stalled = next((pmd.name for pmd in pmds if pmd.state in (State.DEAD, State.GONE)), None)
+        own = (pmd for pmd in pmds if pmd.id.process == was.process)  # those of one before it cannot hold it up
+        stalled = next((pmd.name for pmd in own if pmd.state in (State.DEAD, State.GONE)), None)
         if stalled is not None:
             return VswitchdState.HUNG, f"{silence}, while {stalled} is stalled", stalled
         if was.awaited:

@@ -14,6 +14,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -190,6 +191,15 @@ def _first(text: bytes) -> tuple[_Request, int]:
         raise _Bad(f"no JSON-RPC request: {text[:40]!r}") from error
 
 
+def _listen(path: str) -> ovs.stream.PassiveStream:
+    """Raises OSError."""
+    error, listener = ovs.stream.PassiveStream.open(f"punix:{path}")
+    if error:
+        raise OSError(error, os.strerror(error), path)
+    listener.socket.listen(QUEUE)
+    return listener
+
+
 class AppctlServer:
     """Serves commands on one control socket. run() and wait() belong to the main loop."""
 
@@ -207,10 +217,8 @@ class AppctlServer:
             ovs.unixctl.command_register(name, usage, least, most, callback, aux)
         if (vlog_set := ovs.unixctl.commands.get("vlog/set")) is not None:  # once the log is open
             vlog_set.callback = _guarded(vlog_set.callback)
-        error, self._listener = ovs.stream.PassiveStream.open(f"punix:{path}")
-        if error:
-            raise OSError(error, os.strerror(error), path)
-        self._listener.socket.listen(QUEUE)
+        self._path = path
+        self._listener = _listen(path)
         self._inherited: ovs.stream.PassiveStream | None = None  # of the daemon before, for those who still seek it
         self._forsaken = 0.0  # monotonic: when that one goes
         self.rests = False  # accept nobody for the time being; whoever was accepted is answered
@@ -222,6 +230,17 @@ class AppctlServer:
             _reply(connection, command, list(arguments), most)
 
         ovs.unixctl.command_register(name, usage, least, most + 1, callback, KNOWS_JSON)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its socket still lies where it was put."""
+        return Path(self._path).is_socket()
+
+    def listen_anew(self) -> None:
+        """Put the socket there again. Raises OSError when that is not possible; nothing has changed then."""
+        before, self._listener = self._listener, _listen(self._path)
+        before.bind_path = None  # the path is the new one's
+        before.close()
 
     @property
     def listener(self) -> socket.socket:

@@ -80,6 +80,11 @@ class Columns:
         """Whether all that can be written now is."""
         return self._write is None and (self._wanted is None or not self._can_write())
 
+    @property
+    def are_empty(self) -> bool:
+        """Whether nothing of ours stands in the columns, as the server has confirmed; or there are none."""
+        return not self._there or (self._write is None and self._written == ({}, {}))
+
     def facts(self, setting: str) -> list[tuple[str, str]]:
         """For keepalive/status. setting: who adds the columns."""
         session = self._session

@@ -7,6 +7,7 @@ ask it for anything. Connections, viewers, the size of a request and the time it
 
 from __future__ import annotations
 
+import errno
 import http.server
 import os
 import select
@@ -35,6 +36,7 @@ CONNECTIONS = 64  # at once; one more is answered 503
 VIEWERS = 32  # of them may follow the events
 PATIENCE = 10.0  # seconds for a request to come in, and for an answer to be taken
 AGAIN = 5.0  # seconds until a port that is taken is tried again
+DEAF = 1.0  # seconds until somebody is accepted again, once there was no descriptor for it
 FILES = {  # of share/web
     f"/{'' if name == 'index.html' else name}": name
     for name in (
@@ -138,6 +140,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.address_family = socket.AF_INET6 if address.version == listen.IPV6 else socket.AF_INET
         self.board, self.metrics, self.loopback_only = board, metrics, address.is_loopback
         self.viewers = 0
+        self._is_deaf = False  # nobody can be accepted now
         self._open: dict[socket.socket, float] = {}  # monotonic: when it came, infinite once it has asked
         self._lock = threading.Lock()
         self._thread = threading.Thread()  # until it begins
@@ -173,11 +176,24 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
+        alone = select.poll()
+        alone.register(self._wakeup, select.POLLIN)
         while not self.board.over.is_set() and not self._rests:
             ready = dict(poll.poll(1000 if self._awaits_requests() else None))
             if self.socket.fileno() in ready:
                 self.handle_request()
             self._end_slow()
+            if self._is_deaf:
+                alone.poll(DEAF * 1000)
+                self._is_deaf = False
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """As it is called by handle_request, which takes every failure for a client that has gone."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            self._is_deaf = error.errno not in (errno.EAGAIN, errno.ECONNABORTED)
+            raise
 
     def _awaits_requests(self) -> bool:
         with self._lock:

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-
-import psutil
 
 from ovs_keepalive.core import ledger
 from ovs_keepalive.core.model import Snapshot, Transition
 from ovs_keepalive.core.ports import PortState
 from ovs_keepalive.formats import metric, metrics
 from ovs_keepalive.formats.plain import one_line
+from ovs_keepalive.publishers.weight import Weight
 
 NO_OFFLOAD = metric.Offloaded()
 PAUSE = 0.25  # seconds between two snapshots without a transition of which one page will do
@@ -34,11 +32,10 @@ class _Taken(NamedTuple):
 class Exposition:
     """take() belongs to the main loop, render() to any thread, several at once too."""
 
-    def __init__(self, version: str) -> None:
-        """version: of this daemon."""
+    def __init__(self, version: str, own: Weight) -> None:
+        """version, own: of this daemon."""
         self._version = version
-        self._self = psutil.Process()
-        self._began = self._self.create_time()
+        self._own = own
         self._cpu_before = 0.0  # seconds that earlier daemons took, from which this one goes on
         self._taken = _Taken(None, {}, 0, 0)
         self._lock = threading.Lock()
@@ -59,7 +56,7 @@ class Exposition:
     @property
     def counted(self) -> tuple[tuple[ledger.Line, ...], float, float]:
         """What was counted of the PMDs, up to which moment (monotonic), and the seconds of CPU that all this took."""
-        return ledger.flat(self._taken.counted), max(0.0, self._counted_to), self._cpu()
+        return ledger.flat(self._taken.counted), max(0.0, self._counted_to), self._cpu
 
     def go_on_from(self, lines: tuple[ledger.Line, ...], until: float, cpu: float) -> None:
         """Count on from what an earlier daemon has counted."""
@@ -83,14 +80,14 @@ class Exposition:
         return metric.OPENMETRICS if openmetrics else metric.TEXT, page
 
     def _page(self, taken: _Taken, *, openmetrics: bool) -> bytes:
-        own = metric.Own(self._cpu(), self._self.memory_info().rss, self._began)
+        own = metric.Own(self._cpu, self._own.rss, self._own.began)
         told = taken.committed, taken.failed, taken.snapshot, taken.counted, taken.ports, taken.offload
         facts = metric.Facts(self._version, own, *told)
         return "".join(metrics.text(facts, openmetrics=openmetrics)).encode()
 
+    @property
     def _cpu(self) -> float:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return self._cpu_before + used.ru_utime + used.ru_stime
+        return self._cpu_before + self._own.cpu
 
     def _count(self, counted: Mapping[str, ledger.Counted], snapshot: Snapshot) -> Mapping[str, ledger.Counted]:
         news = [transition for transition in snapshot.history if transition.at.mono > self._counted_to]

@@ -14,24 +14,20 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 import ovs.poller
-import ovs.socket_util
 import ovs.stream
 import ovs.timeval
 
 from ovs_keepalive.formats import schema as columns
 from ovs_keepalive.formats.plain import one_line
+from ovs_keepalive.formats.remote import TLS, BadRemote, check
 from ovs_keepalive.formats.schema import Found, Status
 from ovs_keepalive.publishers.tls import TlsStream
 
 LOOK_TIMEOUT = 5.0  # seconds, for one get_schema
 CONVERT_TIMEOUT = 60.0  # seconds: a conversion copies the whole database (some ms for that of one host)
-LONGEST_PATH = 107  # bytes, of a Unix socket (unix(7))
-LONGEST_NAME = 80  # bytes: behind a longer path python-ovs connects to /proc/self/fd/N/NAME
-HIGHEST_PORT = 65535
 LONGEST_ANSWER = 4 << 20  # bytes; the schema of OVS 4.0 has 28,000
 
 _BLANK = re.compile(r"\s*")
@@ -179,22 +175,11 @@ def _tell(found: Status, out: TextIO) -> int:
 
 def check_remote(remote: str) -> None:
     """Raises RemoteError unless `remote` is one unix:FILE, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT that can be used."""
-    kind, colon, rest = remote.partition(":")
-    if not colon or kind not in ("unix", "tcp", "ssl") or not remote.isprintable():
-        raise RemoteError(f"{_line(remote)}: no OVSDB remote: write unix:FILE, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT")
-    if kind == "unix":
-        if not rest:
-            raise RemoteError(f"{remote}: the socket's path is missing: write unix:FILE")
-        if len(os.fsencode(rest)) > LONGEST_PATH and len(os.fsencode(Path(rest).name)) > LONGEST_NAME:
-            raise RemoteError(f"{remote}: a socket's path has at most {LONGEST_PATH} bytes: use a shorter one")
-        return
     try:
-        host, port = ovs.socket_util.inet_parse_active(rest, 0)
-    except ValueError:  # python-ovs resolves no names unless the library unbound is there
-        raise RemoteError(f"{remote}: write {kind}:ADDRESS:PORT with a numeric address, [] around IPv6") from None
-    if not host or not 0 < port <= HIGHEST_PORT:
-        raise RemoteError(f"{remote}: write {kind}:ADDRESS:PORT with a port of 1 to {HIGHEST_PORT}")
-    if kind == "ssl" and TlsStream.files is None:
+        kind = check(remote)
+    except BadRemote as error:
+        raise RemoteError(str(error)) from None
+    if kind == TLS and TlsStream.files is None:
         wanted = "ssl-private-key, ssl-certificate and ssl-ca-cert"
         raise RemoteError(f"{remote}: no files for TLS are set: set {wanted} in the configuration file")
 

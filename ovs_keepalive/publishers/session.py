@@ -191,7 +191,7 @@ class Session:
 
     def _follow_lock(self, now: Moment) -> None:
         """Tell when another daemon has the lock, or somebody stole it."""
-        state = "held" if self.has_lock else "held by another" if self._idl.is_lock_contended else self._lock
+        state = "held" if self.has_lock else "held by another" if self.lock_is_anothers else self._lock
         if state != self._lock:
             self.note(Transition(now, "lock", self._lock, state, "none", LOCK))
             if line := self._repeats.line(state, f"lock {LOCK}: {self._lock} -> {state}", now.mono):
@@ -230,6 +230,11 @@ class Session:
     def has_lock(self) -> bool:
         """Whether it holds the lock."""
         return bool(self._idl.has_lock)
+
+    @property
+    def lock_is_anothers(self) -> bool:
+        """Whether another daemon is the one writer."""
+        return bool(self._idl.is_lock_contended)
 
     def write(self, operation: Mapping[str, Any]) -> Write:
         """Start a transaction: an operation of RFC 7047 section 5.2 without its table and condition."""

@@ -50,7 +50,12 @@ class TlsStream(ovs.stream.SSLStream):  # type: ignore[misc]  # python-ovs carri
         family, plain = ovs.socket_util.inet_create_socket_active(socket.SOCK_STREAM, address)
         if plain is None:
             return family, None
-        secured = context.wrap_socket(plain, server_hostname=files.hostname or None, do_handshake_on_connect=False)
+        try:
+            secured = context.wrap_socket(plain, server_hostname=files.hostname or None, do_handshake_on_connect=False)
+        except (OSError, ValueError) as error:  # a name that is none: UnicodeError and its like are ValueErrors
+            plain.close()
+            TlsStream.problem = f"ssl-hostname {files.hostname!r}: {_words(error)}"
+            return errno.EPROTO, None
         return ovs.socket_util.inet_connect_active(secured, address, family, dscp), secured
 
     def connect(self) -> int:

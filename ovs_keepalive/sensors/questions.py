@@ -78,6 +78,7 @@ class Questions:
         self._owed = 0.0  # monotonic: since when, of an earlier conversation; 0.0: nothing
         self._kernel = False  # whether it has a datapath of the kernel, as far as was asked
         self.answered = False
+        self.unreachable = False  # the control socket let nobody in when it was tried last
 
     def resume(self, before: Before) -> None:
         """Go on with a conversation that another daemon has begun: what was owed to it is asked anew, and owed."""
@@ -131,13 +132,14 @@ class Questions:
         try:
             text = self._client.receive()
         except NoAnswer as error:
+            self.unreachable = True
             return self._blind(now, str(error))
         except Refused as error:
-            self.answered = True
+            self.answered, self.unreachable = True, False
             return self._refused(now, str(error))
         if text is None:
             return NOTHING
-        self.answered = True
+        self.answered, self.unreachable = True, False
         if self._kind is Kind.DATAPATHS:
             return self._named(text, now)
         self._texts.append((self._pending[0], text))
@@ -165,8 +167,9 @@ class Questions:
         try:
             self._client.ask(*self._kind.value, *([name] if name else []))
         except NoAnswer as error:
+            self.unreachable = True
             return self._blind(now, str(error))
-        self._asked, self._owed = self._owed or now.mono, 0.0
+        self._asked, self._owed, self.unreachable = self._owed or now.mono, 0.0, False
         return NOTHING
 
     def _refused(self, now: Moment, why: str) -> Answers:

@@ -37,6 +37,7 @@ class VswitchdSensor:
         self._process: Process | None = None
         self._pidfd: int | None = None
         self._dead: ProcessId | None = None  # still there while it dumps core
+        self._expected: ProcessId | None = None
         self._searched = NotSeen(Moment(-SEARCH, 0), "not looked for yet")
 
     def fileno(self) -> int | None:
@@ -59,6 +60,8 @@ class VswitchdSensor:
         elif now.mono - self._searched.at.mono < SEARCH:
             return self._searched, None
         found = self._find()
+        if self._expected is not None:
+            ended = ended or self._end_of(self._expected, found)
         if isinstance(found, str):
             self._searched = NotSeen(now, found)
             return self._searched, ended
@@ -70,11 +73,15 @@ class VswitchdSensor:
         return Seen(now, found), ended
 
     def glance(self, now: Moment) -> ProcessId | None:
-        """Who it is, before anybody looks for good: it stays to be found, and its end to be seen."""
+        """Who it is, before anybody looks for good: it stays to be found. (See `expect` for its end.)"""
         found, _ = self.look(now)
         self.close()
         self._searched = NotSeen(Moment(-SEARCH, 0), "not looked for yet")
         return found.value.id if isinstance(found, Seen) else None
+
+    def expect(self, process: ProcessId | None) -> None:
+        """The one that is known from elsewhere: if it has ended before it is found, that is told as any end is."""
+        self._expected = process
 
     def main_state(self) -> str:
         """The state of its main thread, one letter; "?" when it ends this moment: the pidfd tells.
@@ -95,10 +102,24 @@ class VswitchdSensor:
     def _has_ended(self, process: Process) -> bool:
         if self._pidfd is not None:
             return bool(select.select([self._pidfd], [], [], 0)[0])
-        stat = self._stat(process.id.pid)
+        return self._is_gone(process.id)
+
+    def _is_gone(self, process: ProcessId) -> bool:
+        stat = self._stat(process.pid)
         if stat is None:  # unless descriptors have run out
-            return not (self._proc / str(process.id.pid)).exists()
-        return stat.start != process.id.start or stat.state in "ZX"
+            return not (self._proc / str(process.pid)).exists()
+        return stat.start != process.start or stat.state in "ZX"
+
+    def _end_of(self, expected: ProcessId, found: Process | str) -> Ended | None:
+        """That it ended, if it did; it is not expected any more then, nor once it is found."""
+        if isinstance(found, Process) and found.id == expected:
+            self._expected = None
+            return None
+        if not self._is_gone(expected):
+            return None
+        self._expected = None
+        # An orderly stop unlinks its control socket; a kill leaves it.
+        return Ended(expected, orderly=not any(self._rundir.glob(f"ovs-vswitchd*.{expected.pid}.ctl")))
 
     def _dumps_core(self, process: Process) -> bool:
         try:

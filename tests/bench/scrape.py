@@ -18,6 +18,7 @@ from ovs_keepalive.daemon import SWITCH
 from ovs_keepalive.formats import listen
 from ovs_keepalive.publishers.http import WebServer
 from ovs_keepalive.publishers.prometheus import Exposition
+from ovs_keepalive.publishers.weight import Weight
 from tests.bench.meters import percent, quartiles, switch, table
 from tests.conftest import free_port
 from tests.lab import node, own_blind
@@ -104,7 +105,7 @@ def _pages(pmds: int, name: str, accept: str) -> list[str]:
     ]
     history = tuple(Transition(Moment(1.0, 1), one.name, "UNUSED", "ALIVE", "none", "") for one in known)
     told = snapshot(known, history=history, counts=LookCounts(1, 0, (1,) * 15, 1.0))
-    exposition = Exposition("0.0.0")
+    exposition = Exposition("0.0.0", Weight(moment()))
     exposition.take(told, 1, 0)
     resting = _late(lambda: time.sleep(BESIDE))
     spent: list[float] = []

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from ovs_keepalive.beat import moment
 from ovs_keepalive.core.model import Cause, Moment, State, Transition
 from ovs_keepalive.formats.plain import one_line
 from ovs_keepalive.publishers.prometheus import Exposition
+from ovs_keepalive.publishers.weight import Weight
 from tests.looks import pmd, snapshot
 
+OWN = Weight(moment())
 HOSTILE = st.text(st.sampled_from('"\\{}=,# \n\r\t\x00\x1b\u2028\u202e\ud800éa0'), max_size=12) | st.text(max_size=12)
 NAMES = st.builds("pmd-c{:02d}/id:{}".format, st.integers(0, 3), HOSTILE)
 
@@ -29,7 +32,7 @@ def test_whatever_a_thread_is_called_the_page_is_read_back(
 ) -> None:
     pmds = [pmd(name=name, state=state, cause=cause) for name in names]
     history = tuple(Transition(Moment(1.0, 0), name, "ALIVE", state, cause, "") for name in names)
-    exposition = Exposition(version)
+    exposition = Exposition(version, OWN)
     exposition.take(snapshot(pmds, history=history))
     expected = {one_line(name) for name in names}
     for accept, parse in (("", plain), ("application/openmetrics-text; version=1.0.0", openmetrics)):

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ovs_keepalive.formats import column
+from ovs_keepalive.pidfile import Pidfile, Taken
 from ovs_keepalive.sandbox import Sandbox, SandboxError, wait
 from tests.subscriber import Subscriber
 
@@ -309,6 +311,38 @@ def test_the_mirror_leaves_an_ovn_chassis_alone(sandbox: Sandbox) -> None:
     assert "ovn-remote: this is an OVN chassis, nothing is mirrored" in ask(sandbox, "keepalive/status")
     sandbox.stop_daemon()
     assert sandbox.vsctl("get", "Open_vSwitch", ".", "external_ids").count("=") == 1
+
+
+def test_what_it_is_found_by_is_put_back_when_it_is_taken_away(sandbox: Sandbox) -> None:
+    """systemd may take the runtime directory of Open vSwitch away, with all that is in it."""
+    sandbox.settings(enable_keepalive=True)
+    pid = sandbox.start_daemon()
+    pidfile, control = sandbox.dir / "ovs-keepalive.pid", sandbox.dir / f"ovs-keepalive.{pid}.ctl"
+    pidfile.unlink()
+    control.unlink()
+    wait(lambda: pidfile.exists() and control.is_socket(), "both are back", 5)
+    assert pidfile.read_text() == f"{pid}\n"
+    assert f"pid {pid}" in ask(sandbox, "keepalive/status")
+    with pytest.raises(Taken, match=f"already running as pid {pid}"):
+        Pidfile(pidfile)
+    descriptors = psutil.Process(pid).num_fds()
+    for _ in range(2):
+        pidfile.unlink()
+        control.unlink()
+        wait(lambda: pidfile.exists() and control.is_socket(), "both are back again", 5)
+    wait(lambda: psutil.Process(pid).num_fds() <= descriptors, "nothing stays open", 5)
+    assert sandbox.stop_daemon() == 0
+    assert not pidfile.exists()
+    assert not control.exists()
+
+
+def test_the_control_socket_of_a_killed_daemon_is_taken_away_by_the_next(sandbox: Sandbox) -> None:
+    killed = sandbox.start_daemon()
+    sandbox.stop_daemon(signal.SIGKILL)
+    control = sandbox.dir / f"ovs-keepalive.{killed}.ctl"
+    assert control.exists()
+    sandbox.start_daemon()
+    assert not control.exists()
 
 
 def daemon() -> list[str]:

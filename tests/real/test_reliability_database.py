@@ -6,6 +6,7 @@ docs/reliability.md has a line for each test here.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -28,6 +29,48 @@ from tests.lab import stopped
 from tests.switch import TestedSandbox
 
 pytestmark = pytest.mark.real
+
+
+def test_a_stop_amid_a_refusal_tries_again_and_empties_the_column(watched: Watched, tmp_path: Path) -> None:
+    """Nothing that says ALIVE stays behind because one transaction failed at that moment."""
+    with Between(tmp_path / "db.sock", watched.sandbox.dir / "db.sock") as between:
+        watched.start("--ovsdb", between.remote)
+        between.refusal = {"error": "constraint violation", "details": "for a moment"}
+        os.kill(watched.pid, signal.SIGTERM)
+        wait(lambda: between.refused, "the refusal", 5)
+        between.refusal = None
+        wait(lambda: not watched.is_up, "its end", 10)
+        assert watched.sandbox.column() == {}
+
+
+def test_a_stop_that_cannot_empty_the_column_says_why(watched: Watched, tmp_path: Path) -> None:
+    with Between(tmp_path / "db.sock", watched.sandbox.dir / "db.sock") as between:
+        watched.start("--ovsdb", between.remote)
+        between.refusal = {"error": "constraint violation", "details": "for good"}
+        assert watched.sandbox.stop_daemon() == 0
+        assert [line for line in watched.said() if "the columns could not be emptied: " in line and "for good" in line]
+
+
+@pytest.mark.slow
+def test_a_mirror_that_is_refused_is_told_and_makes_no_storm(watched: Watched, tmp_path: Path) -> None:
+    """Also while its keys are to be taken away, which is not to wait."""
+
+    def mirrored() -> bool:
+        return "ovs-keepalive-core" in watched.sandbox.vsctl("get", "Open_vSwitch", ".", "external_ids")
+
+    with Between(tmp_path / "db.sock", watched.sandbox.dir / "db.sock") as between:
+        watched.start("--ovsdb", between.remote, mirror="external_ids")
+        wait(mirrored, "the mirror", 15)
+        between.refusal = {"error": "constraint violation", "details": "no room"}
+        watched.sandbox.settings(enable_keepalive=False)
+        wait(lambda: "external_ids, not written: " in watched.status(), "the refusal told", 10)
+        refused = between.refused
+        time.sleep(3.0)  # the fault's own length
+        assert between.refused - refused <= 6, "no storm of tries"
+        between.refusal = None
+        wait(lambda: not mirrored(), "its keys are gone", 15)
+        watched.wrote_little(60)
+        watched.sandbox.stop_daemon()
 
 
 @pytest.mark.long

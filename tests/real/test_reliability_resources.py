@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -18,16 +19,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from ovs_keepalive.ptrace import leash
 from ovs_keepalive.sandbox import wait
 from tests.around import Watched
 from tests.faults.innocent import CLOCK
-from tests.lab import stopped
+from tests.lab import node, stopped
 
 pytestmark = pytest.mark.real
+
+
+def usual_limit(pid: int) -> tuple[int, int]:
+    """Of a process whose soft limit may have been lowered."""
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE)[1], resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
 
 
 @contextmanager
@@ -46,14 +54,22 @@ def exhausted(pid: int) -> Iterator[None]:
 @pytest.mark.slow
 def test_no_descriptor_is_left(watched: Watched) -> None:
     """What is open stays open: a PMD that fails is told, with its cause; whatever is new waits until there are some."""
-    watched.start()
+    watched.start(web_listen="127.0.0.1:0")
+    page = urlsplit(node(watched.sandbox)["daemon"]["web"].partition(",")[0])
+    daemon = psutil.Process(watched.pid)
     name, tid = next(iter(watched.sandbox.pmds().items()))
     begin = time.monotonic()
     with exhausted(watched.pid):
         with stopped(tid):
             wait(lambda: watched.first(name, "GONE", begin), "GONE", 5)
         wait(lambda: watched.states(name)[-1] == "ALIVE", "ALIVE again", 5)
-        time.sleep(2.0)  # the fault's own length
+        with socket.create_connection((page.hostname, page.port), 5) as browser:
+            browser.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            before = sum(daemon.cpu_times()[:2])
+            time.sleep(2.0)  # the fault's own length
+            assert sum(daemon.cpu_times()[:2]) - before < 1.0, "it does not spin on who cannot be let in"
+            resource.prlimit(watched.pid, resource.RLIMIT_NOFILE, usual_limit(watched.pid))
+            assert b" 200 " in browser.recv(100), "who waited is answered"
     watched.wait_until_well()
     assert watched.states(name) == ["ALIVE", "MISSING", "DEAD", "GONE", "ALIVE"]
     assert [line for line in watched.lies if not line.startswith(name)] == []
@@ -64,7 +80,7 @@ def test_no_descriptor_is_left(watched: Watched) -> None:
 @pytest.mark.long
 def test_vswitchd_and_the_database_go_while_no_descriptor_is_left(watched: Watched) -> None:
     """A crash is told as one, not as an orderly stop; what comes new is seen as soon as there are descriptors again."""
-    watched.start()
+    watched.start(web_listen="127.0.0.1:0")
     with exhausted(watched.pid):
         watched.sandbox.kill_vswitchd()
         wait(lambda: {v.partition(",")[0] for v in watched.sandbox.column().values()} == {"GONE"}, "GONE", 5)

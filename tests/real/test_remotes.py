@@ -136,6 +136,14 @@ def test_a_name_that_the_certificate_does_not_bear_is_refused(sandbox: Sandbox, 
         schema.status(remote)
 
 
+@pytest.mark.parametrize("hostname", [".example.org", "a..b", f"{'x' * 64}.org"])
+def test_a_name_that_no_host_can_have_is_told(authority: Authority, hostname: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        use(authority.files("client")._replace(hostname=hostname))
+        with pytest.raises(schema.Failed, match=f"ssl-hostname '{re.escape(hostname)}': "):
+            schema.status(f"ssl:127.0.0.1:{listening.getsockname()[1]}")
+
+
 @pytest.mark.parametrize("lacking", ["private_key", "certificate", "ca_cert"])
 def test_a_file_that_cannot_be_read_is_named(authority: Authority, lacking: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:

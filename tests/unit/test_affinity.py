@@ -56,3 +56,10 @@ def test_cpus_that_it_cannot_have_leave_it_where_it_is(given: frozenset[int], wa
     said = affinity.follow(wanted, given, frozenset())
     assert said.startswith(f"CPU affinity unchanged: affinity: {wanted!r}: ")
     assert os.sched_getaffinity(0) == given
+
+
+@pytest.mark.parametrize("wanted", ["auto", "inherit"])
+def test_cpus_that_were_taken_from_it_since_it_began_leave_it_where_it_is(given: frozenset[int], wanted: str) -> None:
+    """As when another cpuset, or CPUs that are offline, leave none of those that it was started with."""
+    assert affinity.follow(wanted, {4000}, frozenset()).startswith("CPU affinity unchanged: 4000: ")
+    assert os.sched_getaffinity(0) == given

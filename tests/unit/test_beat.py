@@ -8,6 +8,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def main(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Main]:
     serving = Main(tmp_path / "v.ctl", request.param)
     yield serving
     serving.close()
+
+
+def test_a_look_that_costs_much_stretches_the_interval_however_much_it_costs(tmp_path: Path) -> None:
+    """Looks never come less often than once a second; five of them fit in what is told as the effective interval."""
+    beat = Beat(VswitchdSensor(tmp_path), replace(SETTINGS, interval=0.1, max_main_share=0.005), Slot())
+    for cost, effective, period in ((0.0, 0.1, 0.0125), (0.0001, 0.1, 0.02), (0.0049, 4.9, 0.98), (0.0051, 5.0, 1.0)):
+        beat._stretch(cost)
+        assert beat._effective == pytest.approx(effective)
+        assert beat._period == pytest.approx(period)
 
 
 def test_a_question_that_is_refused_is_not_repeated_between_two_looks(tmp_path: Path, proc: Path, main: Main) -> None:

@@ -66,7 +66,7 @@ def test_every_key_can_be_said() -> None:
 
 @pytest.mark.parametrize("word", ["off", "on", "yes", "no", "Off", "NO", "y"])
 def test_off_and_its_like_are_words(word: str) -> None:
-    assert config_file.parse(f"ovsdb: {word}", "c.yaml").ovsdb == word
+    assert config_file.parse(f"vswitchd-pidfile: {word}", "c.yaml").vswitchd_pidfile == word
 
 
 def test_true_is_no_word() -> None:
@@ -201,6 +201,31 @@ def test_a_value_that_cannot_be_used_is_named_with_its_key_and_the_cure(
     line = _error(text)
     assert f"{key}: {value}: " in line
     assert cure in line.split(f"{value}: ", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ovsdb: off", ("ovsdb: off: ", "write unix:FILE")),
+        ("ovsdb: tcp:ovs.example:6640", ("ovsdb: tcp:ovs.example:6640: ", "numeric address")),
+        ("ovsdb: tcp:127.0.0.1:0", ("ovsdb: ", "a port of 1 to 65535")),
+        ("ovsdb: ssl:127.0.0.1:6640", ("ovsdb: ssl:", "set ssl-private-key and ssl-certificate and ssl-ca-cert too")),
+        ("affinity: 3-1", ("affinity: '3-1'",)),
+        ("affinity: '99999'", ("affinity: '99999'",)),
+        ("state-dir: var", ("state-dir: 'var': expected an absolute path",)),
+        ("state-dir: ''", ("state-dir: '': expected an absolute path",)),
+        ("refresh: 2000\nschema: auto\nrefresh: 3000", ("refresh: given twice: remove one",)),
+        ("offload: {capacity: 1, capacity: 2}", ("capacity: given twice: remove one",)),
+    ],
+)
+def test_what_a_start_would_refuse_is_refused_when_it_is_read(text: str, words: tuple[str, ...]) -> None:
+    line = _error(text)
+    assert [word for word in words if word not in line] == []
+
+
+def test_a_number_beyond_all_floats_is_one_line() -> None:
+    """In YAML 1.1 1:30:00.5 is a number of base 60."""
+    assert "not valid YAML" in _error(f"refresh: {':'.join(['1'] * 200)}.0")
 
 
 @pytest.mark.parametrize("text", ["- refresh: 1000\n", "refresh\n", "42\n", "'text'\n"])

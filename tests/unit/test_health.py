@@ -16,6 +16,7 @@ from tests.looks import SETTINGS, WALL_MS, pmd, running, snapshot
 WELL, DEAD = pmd(3), pmd(4, state=State.DEAD, cause=Cause.TRACED)
 MISSING, UNUSED = pmd(5, state=State.MISSING), pmd(6, state=State.UNUSED)
 STARVED = pmd(7, cause=Cause.STARVED)
+STARTING = running()._replace(state=VswitchdState.STARTING)
 LOOKS_BLIND = ("iterations: Connection refused",)
 
 
@@ -30,7 +31,9 @@ LOOKS_BLIND = ("iterations: Connection refused",)
         (Health.FAILURE, {"pmds": [DEAD], "blind": LOOKS_BLIND}),  # what is proven stays proven
         (Health.FAILURE, {"pmds": [WELL], "vswitchd": running()._replace(state=VswitchdState.HUNG)}),
         (Health.RESTARTING, {"pmds": [WELL], "vswitchd": running()._replace(state=VswitchdState.RESTARTING)}),
-        (Health.RESTARTING, {"pmds": [], "vswitchd": running()._replace(state=VswitchdState.STARTING)}),
+        (Health.RESTARTING, {"pmds": [], "vswitchd": STARTING}),
+        (Health.RESTARTING, {"pmds": [], "vswitchd": STARTING._replace(deadline=960.0), "blind": LOOKS_BLIND}),
+        (Health.UNKNOWN, {"pmds": [], "vswitchd": STARTING, "blind": LOOKS_BLIND}),  # it may be as old as the host
         (Health.UNKNOWN, {"pmds": [WELL], "blind": LOOKS_BLIND}),
         (Health.UNKNOWN, {"pmds": [MISSING], "blind": ("main thread: no answer for 3 s",)}),
         (Health.DISABLED, {"pmds": [DEAD], "settings": replace(SETTINGS, enabled=False)}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ovs_keepalive.core import cause, heartbeat
+from ovs_keepalive.core import cause, heartbeat, vswitchd
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.log_events import Blocked
 from ovs_keepalive.core.model import (
@@ -26,7 +26,7 @@ from ovs_keepalive.core.model import (
     VswitchdState,
 )
 from ovs_keepalive.formats import column
-from tests.looks import FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, Scene, Worker, pmd, running, thread
+from tests.looks import FAULTS, FIRST, HEALTHY, SECOND, SETTINGS, WALL_MS, Scene, Worker, pmd, running, thread
 
 ALIVE, SLEEP, MISSING, DEAD, GONE, UNUSED = (
     State.ALIVE,
@@ -539,6 +539,19 @@ def test_a_crash_makes_every_pmd_gone_at_once() -> None:
     assert len(column.keepalive(scene.snapshot)) == 2
 
 
+def test_a_new_process_that_is_silent_while_it_starts_is_not_held_up_by_the_pmds_of_the_crashed_one() -> None:
+    scene = Scene()
+    workers = list(scene.workers)
+    scene.ends(orderly=False)
+    scene.starts()
+    scene.run(0.5)  # it answers, and has no PMDs yet …
+    scene.answers, scene.main_state = False, "R"
+    scene.run(10.0)  # … which it takes its time to make
+    assert [scene.state(worker) for worker in workers] == [GONE, GONE]
+    assert scene.vswitchd() is not VswitchdState.HUNG
+    assert scene.register.vswitchd.culprit == ""
+
+
 def test_an_orderly_stop_keeps_the_states_until_its_deadline() -> None:
     scene = Scene()
     workers = list(scene.workers)
@@ -994,6 +1007,13 @@ def test_a_stopped_main_thread_is_told_at_once_and_taken_back() -> None:
     scene.main_state = "S"
     scene.run(1.0)
     assert scene.vswitchd() is VswitchdState.RUNNING
+
+
+@pytest.mark.parametrize("state", [VswitchdState.HUNG, VswitchdState.STARTING, VswitchdState.RUNNING])
+def test_a_control_socket_that_lets_nobody_in_proves_nothing(state: VswitchdState) -> None:
+    was = running()._replace(state=state, silent=70.0, witness="no answer for 70 s")
+    looks = Looks(Moment(1000.0, WALL_MS), FIRST, main=MainLook("S", 0.0, answered=False))
+    assert vswitchd.judge(was, looks, (), SETTINGS).state is state
 
 
 def test_a_main_thread_that_waits_for_a_stalled_pmd_names_it() -> None:

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from ovs_keepalive.beat import moment
 from ovs_keepalive.core import ledger
 from ovs_keepalive.core.model import (
     NEVER,
@@ -31,8 +32,10 @@ from ovs_keepalive.core.tally import BOUNDS, Tally
 from ovs_keepalive.formats import metric, metrics
 from ovs_keepalive.formats.metric import Offloaded
 from ovs_keepalive.publishers.prometheus import PAUSE, Exposition
+from ovs_keepalive.publishers.weight import Weight
 from tests.looks import SETTINGS, WALL_MS, broke, pmd, running, snapshot, unknown_pmd
 
+OWN = Weight(moment())
 ASKING = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -49,7 +52,7 @@ def samples(exposition: Exposition, accept: str = ASKING) -> Samples:
 
 def exposed(pmds: Iterable[Pmd] = (), **fields: object) -> Samples:
     """What a reader takes from one snapshot."""
-    exposition = Exposition("1.2.3")
+    exposition = Exposition("1.2.3", OWN)
     exposition.take(snapshot(pmds, **fields))
     return samples(exposition)
 
@@ -87,7 +90,7 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
         breaks=(broke(),),
         break_counts={BreakKind.PLANNED: 3},
     )
-    exposition = Exposition("1.2.3")
+    exposition = Exposition("1.2.3", OWN)
     exposition.ports = [('vhu"0', PortState.STRANDED), ("vhu1", None)]
     device = Netdev("p0", OffloadState.OOR, NEVER, "", "", 3, 2, 9.5, 4.5, 3, 0.5, 0.6, 0.8)
     exposition.offload = Offloaded((device,), armed=True, moves={("fill", "promoted"): 2})
@@ -129,7 +132,7 @@ def test_every_family_of_the_table_is_told_in_both_formats() -> None:
 
 
 def test_the_two_formats_say_the_same() -> None:
-    exposition = Exposition("1.2.3")
+    exposition = Exposition("1.2.3", OWN)
     exposition.take(snapshot([pmd(), unknown_pmd(name="pmd-c03/id:1", core=3)]))
     changing = metric.PREFIX + "process_"
     one, other = (
@@ -151,7 +154,7 @@ def test_what_is_not_known_is_absent() -> None:
 
 
 def test_before_the_first_snapshot_the_daemon_tells_of_itself_only() -> None:
-    read = samples(Exposition("1.2.3"))
+    read = samples(Exposition("1.2.3", OWN))
     assert value(read, "build_info") == 1
     assert value(read, "enabled") is None
     assert not [name for name, _ in read if "pmd" in name or "vswitchd" in name]
@@ -194,7 +197,7 @@ def test_a_registered_pmd_goes_before_one_of_its_name_that_waits() -> None:
 
 
 def test_what_is_counted_of_a_name_goes_on_when_it_comes_back() -> None:
-    exposition, one = Exposition("1.2.3"), pmd()
+    exposition, one = Exposition("1.2.3", OWN), pmd()
     first = (change(1.0, one.name, "UNUSED", "ALIVE"), change(2.0, one.name, "ALIVE", "GONE", "process-gone"))
     exposition.take(snapshot([one], history=first))
     assert value(samples(exposition), "pmd_missed_heartbeats_total") == 1
@@ -210,7 +213,7 @@ def test_what_is_counted_of_a_name_goes_on_when_it_comes_back() -> None:
 
 
 def test_a_transition_is_counted_once_however_often_it_is_told() -> None:
-    exposition, one = Exposition("1.2.3"), pmd()
+    exposition, one = Exposition("1.2.3", OWN), pmd()
     history: tuple[Transition, ...] = ()
     for turn in range(600):
         history = (*history, change(float(turn), one.name, "ALIVE", "MISSING", "blocked"))[-500:]
@@ -220,7 +223,7 @@ def test_a_transition_is_counted_once_however_often_it_is_told() -> None:
 
 
 def test_only_pmds_are_counted() -> None:
-    exposition = Exposition("1.2.3")
+    exposition = Exposition("1.2.3", OWN)
     exposition.take(snapshot([pmd()], history=(change(1.0, "vswitchd", "RUNNING", "GONE"),)))
     assert exposition._taken.counted == {}
 
@@ -268,7 +271,7 @@ def test_an_answer_is_counted_where_it_belongs() -> None:
 )
 def test_the_format_is_the_one_asked_for(accept: str, asked: bool) -> None:
     assert metric.wants_openmetrics(accept) is asked
-    content_type, page = Exposition("1.2.3").render(accept)
+    content_type, page = Exposition("1.2.3", OWN).render(accept)
     assert content_type == (metric.OPENMETRICS if asked else metric.TEXT)
     assert page.endswith(b"# EOF\n") is asked
 
@@ -279,7 +282,7 @@ def test_no_help_needs_escapes() -> None:
 
 
 def test_a_page_serves_all_who_ask_until_there_is_news() -> None:
-    exposition, history = Exposition("1.2.3"), (change(1.0, pmd().name, "UNUSED", "ALIVE"),)
+    exposition, history = Exposition("1.2.3", OWN), (change(1.0, pmd().name, "UNUSED", "ALIVE"),)
     first = snapshot([pmd()], history=history)
     exposition.take(first)
     _, page = exposition.render(ASKING)
@@ -297,7 +300,7 @@ def test_a_page_serves_all_who_ask_until_there_is_news() -> None:
 
 
 def test_pages_are_whole_while_the_main_loop_hands_over() -> None:
-    exposition, stop, failures = Exposition("1.2.3"), threading.Event(), list[str]()
+    exposition, stop, failures = Exposition("1.2.3", OWN), threading.Event(), list[str]()
     pmds = [pmd(name=f"pmd-c{core:02d}/id:{core}", core=core) for core in range(20)]
 
     def read() -> None:

@@ -157,6 +157,18 @@ def test_a_socket_that_cannot_be_reached_is_not_seen_at_once(
     assert not questions.answered
 
 
+def test_one_that_has_answered_and_lets_nobody_in_any_more_is_told_from_one_that_answers(
+    questions: Questions, server: ControlSocket
+) -> None:
+    _converse(questions, server, Kind.COUNTERS, {COUNTERS_OF: PERF})
+    assert (questions.answered, questions.unreachable) == (True, False)
+    server.hang_up()
+    server.stop_listening()
+    questions.receive(_at(11.0))
+    questions.ask(Kind.COUNTERS, _at(12.0))
+    assert (questions.answered, questions.unreachable, questions.silent(13.0)) == (True, True, 0.0)
+
+
 @pytest.mark.parametrize("kind", [Kind.COUNTERS, Kind.RXQS])
 def test_a_connection_that_ends_in_mid_answer_is_not_seen(
     questions: Questions, server: ControlSocket, kind: Kind

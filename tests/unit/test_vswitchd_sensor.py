@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core.model import Moment, NotSeen, Seen
+from ovs_keepalive.core.model import Ended, Moment, NotSeen, Seen
 from ovs_keepalive.sandbox import wait
 from ovs_keepalive.sensors.vswitchd import PF_EXITING, VswitchdSensor
 
@@ -86,6 +86,44 @@ def test_once_another_process_has_written_the_pidfile_the_control_socket_tells(
     _, ended = sensor.look(at(2))
     assert ended is not None
     assert ended.orderly is not left
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_one_that_is_known_from_before_and_ended_meanwhile_is_told_to_have_ended(
+    tmp_path: Path, holder: subprocess.Popen[str], orderly: bool
+) -> None:
+    """A daemon that goes on from what it has noted may come a moment too late to see it at all."""
+    socket = tmp_path / f"ovs-vswitchd.{holder.pid}.ctl"
+    socket.touch()
+    sensor = VswitchdSensor(tmp_path)
+    known = sensor.glance(at(1))
+    assert known is not None
+    sensor.expect(known)
+    if orderly:
+        socket.unlink()
+        (tmp_path / "ovs-vswitchd.pid").unlink()
+    holder.kill()
+    holder.wait()
+    found, ended = sensor.look(at(2))
+    assert isinstance(found, NotSeen)
+    assert ended == Ended(known, orderly)
+    assert sensor.look(at(3))[1] is None, "once"
+
+
+def test_one_that_is_known_from_before_and_cannot_be_found_has_not_ended(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    sensor = VswitchdSensor(tmp_path)
+    known = sensor.glance(at(1))
+    sensor.expect(known)
+    pidfile = tmp_path / "ovs-vswitchd.pid"
+    pidfile.rename(tmp_path / "away")
+    assert isinstance(sensor.look(at(2))[0], NotSeen)
+    assert sensor.look(at(3))[1] is None
+    (tmp_path / "away").rename(pidfile)
+    found, ended = sensor.look(at(4))
+    assert isinstance(found, Seen)
+    assert (found.value.id, ended) == (known, None)
 
 
 def test_a_zombie_is_dead(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
