@@ -6,6 +6,9 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
+from ovs_keepalive.core.excerpt import short
+from ovs_keepalive.formats.plain import one_line
+
 OFF = "off"
 IPV6 = 6
 CURE = "give HOST:PORT with a numeric host or localhost, such as 127.0.0.1:9811 or [::1]:9811, or off"
@@ -36,15 +39,16 @@ def parse(text: str) -> Address | None:
     if text == OFF:
         return None
     host, _, port = text.rpartition(":")
+    shown = short(one_line(text))
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     try:
         ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
-        raise BadAddress(f"{text}: {host or 'nothing'} is no numeric address: {CURE}") from None
+        raise BadAddress(f"{shown}: {short(one_line(host)) or 'nothing'} is no numeric address: {CURE}") from None
     if ip.version == IPV6 and not text.startswith("["):
-        raise BadAddress(f"{text}: an IPv6 address without brackets: {CURE}")
+        raise BadAddress(f"{shown}: an IPv6 address without brackets: {CURE}")
     if not (port.isascii() and port.isdigit() and int(port[:6]) < 1 << 16):
-        raise BadAddress(f"{text}: {port or 'nothing'} is no port: {CURE}")
+        raise BadAddress(f"{shown}: {short(one_line(port)) or 'nothing'} is no port: {CURE}")
     return Address(str(ip), int(port), ip.version)
 
 

@@ -60,6 +60,7 @@ from ovs_keepalive.sensors.vswitchd_log import LogSensor, log_path
 from tests import collectd_words
 from tests.fuzz.agent_targets import AGENT_TARGETS
 from tests.fuzz.fleet_targets import FLEET_TARGETS
+from tests.fuzz.http_targets import HTTP_TARGETS
 from tests.fuzz.offload_targets import OFFLOAD_TARGETS
 from tests.fuzz.offload_write_targets import OFFLOAD_WRITE_TARGETS
 from tests.fuzz.port_targets import PORT_TARGETS
@@ -758,6 +759,7 @@ TARGETS = (
         "what the doctor is told",
     ),
     Target("plain", _plain, (), seeds("é\x1b[2J", "a\u202e", "\U000e0041", '"\\'), "every way out: text and JSON"),
+    *HTTP_TARGETS,
     *AGENT_TARGETS,
     *FLEET_TARGETS,
     *PORT_TARGETS,
