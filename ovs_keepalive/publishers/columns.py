@@ -17,6 +17,7 @@ from ovs_keepalive.publishers.session import Outcome, Session, Write
 
 log = ovs.vlog.Vlog("columns")
 
+OWED = 1.0  # seconds after which it is told that the server owes an answer
 REST = 1.0  # seconds between two tries, from the second failure in a row on
 
 Content = tuple[dict[str, column.Pair], dict[str, str]]  # of the two columns
@@ -43,6 +44,7 @@ class Columns:
         self._written: Content | None = None  # None: not known
         self._before: Mapping[str, column.Pair] = {}  # what an earlier daemon has told
         self._written_at = float("-inf")
+        self._now = 0.0  # monotonic: of the newest turn
         self._failures = 0  # in a row
         self._told = False  # the log says that they fail
         self._rested = float("-inf")  # when to try again
@@ -55,6 +57,7 @@ class Columns:
 
     def run(self, now: Moment) -> None:
         """Go on with what has to be written."""
+        self._now = now.mono
         if self._session.connected and self._session.life != self._life:
             self._life = self._session.life
             self._written = None
@@ -95,12 +98,14 @@ class Columns:
         lock = "held" if session.has_lock else "held by another daemon: waiting, nothing is written"
         link = "connected" if session.connected else "not connected, trying again"
         link += f": {session.problem}" if session.problem else ""
+        unanswered = self._now - self._written_at if self._write is not None else 0.0
+        owed = f", one unanswered for {unanswered:.0f} s" if unanswered >= OWED else ""
         last = f", the last with {self.last_error}" if self.last_error else ""
         return [
             ("database", f"{session.remote}, {link}"),
             ("columns", f"{there} (schema: {setting})" if session.connected else "not known"),
             ("lock", lock if session.connected else "not known"),
-            ("transactions", f"{self.committed} done, {self.failed} failed{last}"),
+            ("transactions", f"{self.committed} done, {self.failed} failed{last}{owed}"),
         ]
 
     def _can_write(self) -> bool:

@@ -101,6 +101,7 @@ def test_what_happens_while_ovsdb_server_is_stopped_is_told_when_it_goes_on(watc
         with stopped(tid):
             time.sleep(5.0)  # the fault's own length
             assert f"{name}\t 0\tGONE" in watched.asks("keepalive/pmd-health-show"), "appctl told it meanwhile"
+            assert re.search(r"transactions .*, one unanswered for [345] s", watched.status())
             watched.sandbox.kill_ovsdb(signal.SIGCONT)
             wait(lambda: watched.sandbox.column()[name].startswith("GONE,"), "the verdict in the column", 5)
         watched.wait_until_well()
