@@ -113,6 +113,7 @@ def _objection(config: Config) -> str:
     checks: tuple[tuple[str, Callable[[Config], object]], ...] = (
         ("web-listen", lambda config: listen.parse(config.web_listen)),
         ("ovsdb", lambda config: config.ovsdb and _check_remote(config)),
+        ("ssl-hostname", lambda config: config.ssl_hostname.encode("idna")),
         ("affinity", lambda config: config.affinity in WORDS or parse_cpu_list(config.affinity)),
     )
     for key, check in checks:

@@ -50,12 +50,7 @@ class TlsStream(ovs.stream.SSLStream):  # type: ignore[misc]  # python-ovs carri
         family, plain = ovs.socket_util.inet_create_socket_active(socket.SOCK_STREAM, address)
         if plain is None:
             return family, None
-        try:
-            secured = context.wrap_socket(plain, server_hostname=files.hostname or None, do_handshake_on_connect=False)
-        except (OSError, ValueError) as error:  # a name that is none: UnicodeError and its like are ValueErrors
-            plain.close()
-            TlsStream.problem = f"ssl-hostname {files.hostname!r}: {_words(error)}"
-            return errno.EPROTO, None
+        secured = context.wrap_socket(plain, server_hostname=files.hostname or None, do_handshake_on_connect=False)
         return ovs.socket_util.inet_connect_active(secured, address, family, dscp), secured
 
     def connect(self) -> int:
@@ -93,6 +88,10 @@ ovs.stream.Stream.register_method("ssl", TlsStream)
 
 def _context(files: Files) -> ssl.SSLContext:
     """Raises OSError, which names the file, or ValueError."""
+    try:
+        files.hostname.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"ssl-hostname {files.hostname!r}: no name of a host: {error}") from error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = bool(files.hostname)
     try:

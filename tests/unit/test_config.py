@@ -210,6 +210,7 @@ def test_a_value_that_cannot_be_used_is_named_with_its_key_and_the_cure(
         ("ovsdb: tcp:ovs.example:6640", ("ovsdb: tcp:ovs.example:6640: ", "numeric address")),
         ("ovsdb: tcp:127.0.0.1:0", ("ovsdb: ", "a port of 1 to 65535")),
         ("ovsdb: ssl:127.0.0.1:6640", ("ovsdb: ssl:", "set ssl-private-key and ssl-certificate and ssl-ca-cert too")),
+        ("ssl-hostname: a..b", ("ssl-hostname: ", "label empty or too long")),
         ("affinity: 3-1", ("affinity: '3-1'",)),
         ("affinity: '99999'", ("affinity: '99999'",)),
         ("state-dir: var", ("state-dir: 'var': expected an absolute path",)),
