@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 
 from ovs_keepalive.sandbox import Sandbox, missing
 from tests.switch import RAN, TestedSandbox
+
+# How long an example takes says something of the machine, and nothing of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def cannot(reason: str) -> NoReturn:

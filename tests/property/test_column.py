@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ovs_keepalive.core.model import Cause, Moment, Pmd, Rxq, Snapshot, State, VswitchdState
@@ -57,13 +57,11 @@ def _snapshots(draw: st.DrawFn) -> Snapshot:
     return snapshot(draw(st.lists(_pmds(), max_size=4)), vswitchd=vswitchd, at=draw(MOMENTS))
 
 
-@settings(deadline=None)
 @given(PAIRS)
 def test_a_pair_is_read_back_as_it_was_written(pair: Pair) -> None:
     assert column.parse(column.render(pair)) == pair
 
 
-@settings(deadline=None)
 @given(st.text() | st.tuples(st.sampled_from(list(State)), st.text(), st.text()).map(",".join))
 @example("ALIVE,\u0663,1")
 def test_any_other_value_is_refused_in_one_line(text: str) -> None:
@@ -79,7 +77,6 @@ def test_any_other_value_is_refused_in_one_line(text: str) -> None:
     assert len(why) < 400
 
 
-@settings(deadline=None)
 @given(_snapshots())
 def test_the_column_has_one_readable_pair_for_each_registered_name(shown: Snapshot) -> None:
     pairs = column.keepalive(shown)
@@ -90,7 +87,6 @@ def test_the_column_has_one_readable_pair_for_each_registered_name(shown: Snapsh
         assert column.parse(column.render(pair)) == pair
 
 
-@settings(deadline=None)
 @given(_snapshots(), st.text(max_size=8), st.integers(1, 99999))
 def test_no_name_puts_a_separator_or_a_control_character_into_a_detail(shown: Snapshot, version: str, pid: int) -> None:
     pairs = column.detail(shown, version, pid)
@@ -112,7 +108,6 @@ def test_no_name_puts_a_separator_or_a_control_character_into_a_detail(shown: Sn
         assert [part.partition("=")[0] for part in pairs[name].split(";")] == ["cause", "since", "witness"]
 
 
-@settings(deadline=None)
 @given(_snapshots(), st.integers(0, 4_000_000_000_000))
 def test_a_beat_alone_is_no_news(shown: Snapshot, later: int) -> None:
     one = column.detail(shown, "1", 2)
@@ -127,7 +122,6 @@ def test_nothing_is_left_in_the_columns_while_disabled() -> None:
     assert column.detail(off, "1", 2) == {}
 
 
-@settings(deadline=None)
 @given(st.lists(_snapshots(), min_size=1, max_size=6))
 def test_missing_is_written_before_dead_unless_thread_or_process_ended(shown: list[Snapshot]) -> None:
     written: dict[str, Pair] = {}
@@ -153,7 +147,6 @@ def test_an_end_of_thread_or_process_is_written_at_once(why: Cause) -> None:
     assert column.staged(column.keepalive(now), before, now) == column.keepalive(now)
 
 
-@settings(deadline=None)
 @given(_snapshots())
 def test_what_is_well_or_missing_is_written_as_it_is(shown: Snapshot) -> None:
     wanted = column.keepalive(shown)

@@ -120,4 +120,4 @@ class Claimers(RuleBasedStateMachine):
 
 
 TestClaimers = Claimers.TestCase
-TestClaimers.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestClaimers.settings = settings(max_examples=60, stateful_step_count=40)

@@ -316,7 +316,7 @@ def _unique(look: Look, pmd: Pmd) -> PmdBlock | None:
     return blocks[0] if len(blocks) == 1 else None
 
 
-many = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many
@@ -702,7 +702,7 @@ EVENTS = st.builds(
 )
 SOME_EVENTS = st.lists(EVENTS, max_size=12)
 INTERVALS = st.sampled_from([0.1, 0.5, 1.0, 7.0])
-few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def _happen(scene: Scene, events: list[Event], pauses: list[float]) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from hypothesis import given
-from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from ovs_keepalive.core import headroom
@@ -58,7 +57,6 @@ HOT = st.builds(
 )
 
 
-@effort(deadline=None)
 @given(SITES, LOADS, st.dictionaries(st.sampled_from([0, 1]), st.integers(0, 3)))
 def test_no_more_is_promised_than_there_is(site: Site, loads: list[Load], given_away: dict[int, int]) -> None:
     spare = headroom.headroom(site, loads, given_away, fit=True)
@@ -72,7 +70,6 @@ def test_no_more_is_promised_than_there_is(site: Site, loads: list[Load], given_
     assert place is None or spare.cores.get(place, 0) > 0 or spare.busy[place] < headroom.FULL
 
 
-@effort(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.1, 40.0), HOT), max_size=20))
 def test_nobody_is_overloaded_without_a_minute_of_nothing_else_and_drops(steps: list[tuple[float, Load]]) -> None:
     strain, now = Strain(), 0.0
@@ -88,7 +85,6 @@ def test_nobody_is_overloaded_without_a_minute_of_nothing_else_and_drops(steps: 
         before = bool(strain.overloaded)
 
 
-@effort(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.1, 200.0), st.booleans(), st.booleans()), max_size=40))
 def test_a_kind_is_not_asked_for_again_before_the_cooldown(steps: list[tuple[float, bool, bool]]) -> None:
     asked, now, there = Asked(), 0.0, False
@@ -109,7 +105,6 @@ def test_a_kind_is_not_asked_for_again_before_the_cooldown(steps: list[tuple[flo
             there, vanished = False, now
 
 
-@effort(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.0, 3.0), st.floats(0, 1), st.booleans(), st.booleans()), max_size=40),
     st.integers(0, 3),
@@ -133,7 +128,6 @@ def test_no_more_claims_are_held_than_cores_are_free(steps: list[tuple[float, fl
         assert len(holding) <= promised(helping, now).get(0, 0) <= cores
 
 
-@effort(deadline=None)
 @given(CPUS, LOADS, SITES, st.none() | st.floats(0, 2000), st.booleans())
 def test_no_act_while_a_pmd_stalls_nor_soon_after_another_nor_beyond_the_list(
     cores: frozenset[int], loads: list[Load], site: Site, last: float | None, rebalance: bool

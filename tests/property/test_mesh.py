@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_keepalive.core.interfaces import Rows
@@ -18,7 +18,6 @@ CELLS = st.builds(
 ) | st.builds(Cell, st.dictionaries(st.sampled_from("abc"), ADDRESSES), st.frozensets(st.sampled_from("abc")))
 
 
-@settings(deadline=None)
 @given(st.lists(CELLS, min_size=1, max_size=6))
 def test_one_step_leads_to_what_is_wanted_and_the_next_does_nothing(cells: list[Cell]) -> None:
     rows = STANDING

@@ -20,7 +20,7 @@ HOSTILE = st.text(st.sampled_from('"\\{}=,# \n\r\t\x00\x1b\u2028\u202e\ud800éa0
 NAMES = st.builds("pmd-c{:02d}/id:{}".format, st.integers(0, 3), HOSTILE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     names=st.lists(NAMES, min_size=1, max_size=5),
     state=st.sampled_from(State),

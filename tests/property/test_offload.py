@@ -55,7 +55,7 @@ def _possible(datapath: Datapath) -> float:
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(full_tables())
 def test_it_ends_at_the_best_that_any_choice_could_reach_within_its_margin(datapath: Datapath) -> None:
     limits, flows, slots = datapath.limits, datapath.streams.values(), datapath.holds or 0
@@ -70,7 +70,7 @@ def test_it_ends_at_the_best_that_any_choice_could_reach_within_its_margin(datap
     assert [move for move in datapath.go_on(10) if limits.capacity is not None or move.victim] == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.integers(0, 3000), min_size=2, max_size=60), st.integers(1, 30), st.integers(0, 16), st.integers(0, 99)
 )
@@ -114,7 +114,7 @@ def _rested(datapath: Datapath) -> None:
             last[ufid] = when
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 2000), min_size=2, max_size=20), st.integers(1, 10), st.integers(0, 99))
 def test_rates_that_only_tremble_move_no_flow_twice(rates: list[int], holds: int, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - no secret
@@ -128,7 +128,7 @@ def test_rates_that_only_tremble_move_no_flow_twice(rates: list[int], holds: int
     assert len(named) == len(set(named))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(4, 100), st.integers(1, 4), st.booleans())
 def test_a_pair_that_alternates_is_damped(rounds: int, holds: int, even: bool) -> None:
     hot, cold = Stream("u0", 1000.0, even), Stream("u1", 10.0, not even)
@@ -172,7 +172,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(STEPS, st.none() | st.integers(0, 4), st.sampled_from([(), (("p1", "p2"),), (("p3", "p1"), ("p1", "p2"))]))
 def test_whatever_is_dumped_is_told_within_bounds(
     steps: list[Any], capacity: int | None, groups: tuple[tuple[str, ...], ...]

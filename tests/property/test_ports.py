@@ -47,7 +47,7 @@ ACTS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ACTS)
 def test_every_state_is_one_that_was_proven(acts: list[Any]) -> None:
     watched, connected = Watched(), set()
@@ -84,7 +84,7 @@ def _keeps_the_laws(port: Port, watched: Watched, blind: str) -> None:
         assert value.isprintable()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ACTS, st.integers(1, 3))
 def test_a_memory_that_was_written_down_says_what_the_one_says_that_was_not(acts: list[Any], every: int) -> None:
     one, twin = Watched(), Watched()
@@ -96,7 +96,7 @@ def test_a_memory_that_was_written_down_says_what_the_one_says_that_was_not(acts
             twin.memory = memory.decode(memory.encode(noted, "boot", "f.pid"), "boot", "f.pid").ports
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(facts(), max_size=3), st.text(max_size=20))
 def test_a_survey_comes_through_the_pipe_as_it_was(ports: list[PortFacts], text: str) -> None:
     seen = survey(*ports, blind=(text.encode(errors="replace").decode(),))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_keepalive.core.fleet import Headroom
@@ -56,7 +56,6 @@ IN_PORT = re.compile(r",in_port=(\d+)")
 SENT = re.compile(r",output:(\d+)$")
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(NAMES, st.sampled_from(["p0", "p1", "p9"])), PORTS, TUNNELS, OFFERS, st.dictionaries(NAMES, HOSTS)
 )

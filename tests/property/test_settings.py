@@ -17,7 +17,6 @@ ASKED = st.builds(Asked, st.booleans(), st.integers(SHORTEST_MS, LONGEST_MS), st
 KEYS = st.sampled_from(["enable-keepalive", "keepalive-interval", "keepalive-offload", "keepalive"])
 
 
-@effort(deadline=None)
 @given(st.dictionaries(KEYS | st.text(), TEXT), ASKED)
 def test_no_text_in_other_config_raises_and_the_interval_is_always_usable(
     other_config: dict[str, str], last: Asked
@@ -27,7 +26,6 @@ def test_no_text_in_other_config_raises_and_the_interval_is_always_usable(
     assert asked.enabled == (other_config.get("enable-keepalive", "").lower() == "true")
 
 
-@effort(deadline=None)
 @given(TEXT, ASKED)
 def test_an_interval_is_either_taken_as_it_reads_or_refused_verbatim(text: str, last: Asked) -> None:
     asked = settings.read({"keepalive-interval": text}, last)
@@ -38,7 +36,6 @@ def test_an_interval_is_either_taken_as_it_reads_or_refused_verbatim(text: str, 
         assert asked.interval_ms == int(text)
 
 
-@effort(deadline=None)
 @given(st.lists(TEXT, max_size=5), ASKED)
 def test_the_last_good_interval_stays_through_any_number_of_bad_ones(texts: list[str], last: Asked) -> None:
     asked = last
@@ -64,7 +61,7 @@ VALUES = st.tuples(
 ).map(": ".join)
 
 
-@effort(deadline=None, max_examples=300)
+@effort(max_examples=300)
 @given(YAML | VALUES)
 @example("refresh: !!timestamp x")
 @example("true")

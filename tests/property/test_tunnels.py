@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_keepalive.core.fleet import Tunnel
@@ -33,7 +33,6 @@ FLEETS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(FLEETS)
 def test_a_pair_is_cut_if_and_only_if_a_host_that_is_seen_says_so(fleet: dict[str, Host]) -> None:
     owner = {address: name for name, address in ADDRESS.items()}
@@ -52,7 +51,6 @@ def test_a_pair_is_cut_if_and_only_if_a_host_that_is_seen_says_so(fleet: dict[st
         assert (found[pair].view is View.NOBODY) == (wanted is Reach.UNKNOWN)
 
 
-@settings(deadline=None)
 @given(FLEETS, st.permutations(NAMES))
 def test_it_is_the_same_whoever_is_called_what(fleet: dict[str, Host], names: list[str]) -> None:
     renamed = dict(zip(NAMES, names, strict=True))
@@ -63,7 +61,6 @@ def test_it_is_the_same_whoever_is_called_what(fleet: dict[str, Host], names: li
     }
 
 
-@settings(deadline=None)
 @given(FLEETS, st.sampled_from(NAMES))
 def test_what_a_gone_host_said_makes_no_difference(fleet: dict[str, Host], name: str) -> None:
     gone = {**fleet, name: fleet[name]._replace(seen=False)}
@@ -88,7 +85,6 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(ROWS, ROWS)
 def test_whatever_stands_in_the_rows_is_told_within_bounds(first: list[Interface], second: list[Interface]) -> None:
     for one in own(second, own(first, (), 1), 2):

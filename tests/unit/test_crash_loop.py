@@ -145,7 +145,7 @@ def test_a_loop_is_one_incident_until_it_is_over() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 400)), min_size=1, max_size=12))
 def test_the_loop_is_what_the_times_of_the_crashes_say(story: list[tuple[bool, int]]) -> None:
     life, crashed, looping = Life(), list[float](), False

@@ -46,7 +46,7 @@ def mangled(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 def test_what_is_nearly_real_is_read_or_refused(target: Target) -> None:
     seeds = sorted(target.seeds(), key=len)[:40]
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
     @given(mangled(seeds) | st.binary(max_size=200))
     def nearly(data: bytes) -> None:
         target.run(data)
