@@ -158,6 +158,7 @@ class Scene:
     hog: str = "on CPU 3 ran python3 (pid 77)"  # who has the CPU of a starved PMD
     sends: float = 0.0  # packets a second, by all PMDs
     sent: float = 0.0  # packets, by the present process
+    searches: int = 0  # for who has a CPU: each walks all threads of the host
     watch: breaks.Watch = NOTHING_BROKE
     logged: list[LogEvent] = field(default_factory=list)  # by vswitchd, since its log was read
     changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
@@ -272,6 +273,7 @@ class Scene:
         if steady:
             return
         if starved := heartbeat.starved(self.register, self.interval):
+            self.searches += self._hogs is None  # else one is under way
             self._hogs, self._restless = dict.fromkeys(starved, self.hog), True
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
         rested = self.now - self._asked_rxqs >= self.period / 2
