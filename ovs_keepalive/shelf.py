@@ -137,7 +137,13 @@ class Shelf:
             self.put(note())
 
     def forget(self) -> None:
-        """Leave nothing: what is known led to a failure, and would again."""
+        """Leave nothing: what is known led to a failure, and would again. Waits for a write, but not for long."""
+        with self._news:
+            self._waiting = None
+            written = self._news.wait_for(lambda: not self._busy, PATIENCE)
+        if not written:
+            why = f"not written within {PATIENCE:g} s: remove it if the next start fails as this one did"
+            log.warn(f"{self.path}: {why}")
         self._store.drop()
         with suppress(OSError):  # it never was there
             self.path.unlink()

@@ -171,10 +171,10 @@ def test_systemd_is_given_the_same(shelf: Shelf, memory: Memory, manager: Manage
     assert not shelf.path.exists()
 
 
-def test_a_disk_that_hangs_holds_up_nobody_and_only_the_newest_is_written_when_it_is_back(
-    shelf: Shelf, memory: Memory, manager: Manager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    back, entered = threading.Event(), threading.Event()
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Set while a file is put in its place; set, to let it be."""
+    entered, back = threading.Event(), threading.Event()
     replace = Shelf._replace
 
     def hangs(self: Shelf, document: bytes) -> None:
@@ -183,6 +183,42 @@ def test_a_disk_that_hangs_holds_up_nobody_and_only_the_newest_is_written_when_i
         replace(self, document)
 
     monkeypatch.setattr(Shelf, "_replace", hangs)
+    yield entered, back
+    back.set()
+
+
+def test_what_waits_or_is_being_written_is_forgotten_too(
+    shelf: Shelf, memory: Memory, manager: Manager, slow_disk: tuple[threading.Event, threading.Event]
+) -> None:
+    entered, back = slow_disk
+    shelf.put(memory)
+    assert entered.wait(5)
+    shelf.put(memory)  # it waits
+    threading.Timer(0.2, back.set).start()
+    shelf.forget()
+    shelf.close()
+    assert list(shelf.path.parent.iterdir()) == []
+    assert (len(manager.kept), manager.dropped) == (1, 1)
+
+
+def test_a_write_that_hangs_is_not_waited_for_without_end_when_all_is_forgotten(
+    shelf: Shelf,
+    memory: Memory,
+    slow_disk: tuple[threading.Event, threading.Event],
+    monkeypatch: pytest.MonkeyPatch,
+    said: Log,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    shelf.put(memory)
+    assert slow_disk[0].wait(5)
+    shelf.forget()
+    assert said.lines == [f"{shelf.path}: not written within 0.1 s: remove it if the next start fails as this one did"]
+
+
+def test_a_disk_that_hangs_holds_up_nobody_and_only_the_newest_is_written_when_it_is_back(
+    shelf: Shelf, memory: Memory, manager: Manager, slow_disk: tuple[threading.Event, threading.Event]
+) -> None:
+    entered, back = slow_disk
     shelf.put(memory)
     assert entered.wait(5)
     began = time.monotonic()
