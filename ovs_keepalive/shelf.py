@@ -131,7 +131,8 @@ class Shelf:
 
     def follow(self, snapshot: Snapshot, asked: Asked, note: Callable[[], Memory]) -> None:
         """Keep what is known when something has happened, and from time to time. note: notes it."""
-        news = (snapshot.history[-1:], asked)
+        # What is known of a restart to come makes no transition of the beat's.
+        news = (snapshot.history[-1:], asked, snapshot.settings.plan, snapshot.settings.flow_restored)
         if news != self._kept or snapshot.at.mono - self._kept_at >= REFRESH:
             self._kept, self._kept_at = news, snapshot.at.mono
             self.put(note())
