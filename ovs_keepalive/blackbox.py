@@ -134,8 +134,9 @@ class BlackBox:
                 handed.write(request)
                 handed.seek(0)
                 self._said = os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "w+b", buffering=0)
+                # -P: what lies in the directory in which the daemon was started is no code of ours.
                 self._child = subprocess.Popen(
-                    [sys.executable, "-m", "ovs_keepalive.collector"], stdin=handed, stdout=self._said,
+                    [sys.executable, "-P", "-m", "ovs_keepalive.collector"], stdin=handed, stdout=self._said,
                     stderr=self._said, process_group=0,
                 )  # fmt: skip
             stand_back(self._child.pid)

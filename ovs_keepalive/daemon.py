@@ -264,10 +264,10 @@ class Daemon:
         """All that whoever comes next has to know."""
         ledger, counted_to, cpu = self._exposition.counted
         return Memory(
+            beating=self._beat.noted(),  # before the time is taken: its thread goes on, and no time in it may be later
             at=moment(),
             daemon=whose(),
             asked=self._asked,
-            beating=self._beat.noted(),
             events=tuple(self._session.events),
             watch=self.blackbox.watch,
             committed=self._columns.committed,

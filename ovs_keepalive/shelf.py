@@ -131,13 +131,20 @@ class Shelf:
 
     def follow(self, snapshot: Snapshot, asked: Asked, note: Callable[[], Memory]) -> None:
         """Keep what is known when something has happened, and from time to time. note: notes it."""
-        news = (snapshot.history[-1:], asked)
+        # What is known of a restart to come makes no transition of the beat's.
+        news = (snapshot.history[-1:], asked, snapshot.settings.plan, snapshot.settings.flow_restored)
         if news != self._kept or snapshot.at.mono - self._kept_at >= REFRESH:
             self._kept, self._kept_at = news, snapshot.at.mono
             self.put(note())
 
     def forget(self) -> None:
-        """Leave nothing: what is known led to a failure, and would again."""
+        """Leave nothing: what is known led to a failure, and would again. Waits for a write, but not for long."""
+        with self._news:
+            self._waiting = None
+            written = self._news.wait_for(lambda: not self._busy, PATIENCE)
+        if not written:
+            why = f"not written within {PATIENCE:g} s: remove it if the next start fails as this one did"
+            log.warn(f"{self.path}: {why}")
         self._store.drop()
         with suppress(OSError):  # it never was there
             self.path.unlink()

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 import ovs.poller
 import ovs.vlog
@@ -89,8 +90,8 @@ class Successor(Daemon):
         self._go_on_from(memory, None)
         self._beat.start()
         now = moment()
-        self._line.say(Message("taken"))
-        try:
+        try:  # it would have killed this one first, had it wanted to go on: if it has ended, nobody else beats
+            self._line.say(Message("taken"))
             self._line.hear(PATIENCE)
         except Ended:
             log.warn("the daemon before ended in the midst of the upgrade: this one goes on")
@@ -111,7 +112,8 @@ class Successor(Daemon):
         if message.web and self._web is not None:
             self._web.adopt(message.web, listeners[1], moment().mono)
         self._presence.claim(inherits=True)
-        self._line.say(Message("done"))
+        with suppress(Ended):  # the daemon before has ended since it gave its state away: nobody is left to be told
+            self._line.say(Message("done"))
 
     def _tell_of_it(self, memory: Memory, message: Message, now: Moment) -> None:
         took = f"hand-over {(now.mono - message.at) * 1000:.1f} ms after snapshot {memory.beating.seq}"

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -37,6 +38,7 @@ log = ovs.vlog.Vlog("upgrade")
 
 PREPARE = 30.0  # seconds in which a successor has to be ready
 TAKING = (0.05, 0.5)  # seconds, at least and at most, in which it has to take over: half an interval
+ENDING = 0.5  # seconds for which the end of one that was killed is waited for: TAKING is as much at most
 LINGER = 1.0  # seconds for which the old daemon stays, to finish its answers and to see that all is well
 OF_SYSTEMD = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")  # meant for the old process alone
 
@@ -188,11 +190,14 @@ class Upgrade:
         parts.appctl.rests = False
         if parts.web is not None:
             parts.web.rest(rests=False)
-        self._fail(successor, why)
+        self._go_on(successor, why)
 
     def _fail(self, successor: _Successor, why: str) -> None:
-        """Nobody beats but this daemon from here on."""
         _end(successor)
+        self._go_on(successor, why)
+
+    def _go_on(self, successor: _Successor, why: str) -> None:
+        """Nobody beats but this daemon from here on."""
         successor.line.close()
         successor.said.seek(0)
         words = [line for line in successor.said.read().decode(errors="replace").splitlines() if line.strip()]
@@ -231,8 +236,12 @@ def _start(python: str, until: float) -> _Successor:
 
 
 def _end(successor: _Successor) -> None:
+    """Let it do nothing any more. Not waited for without end: meanwhile nobody may beat."""
     successor.process.kill()
-    successor.process.wait()
+    # Where the kernel holds it, it is dead all the same: it runs no code of its own again. subprocess reaps it then,
+    # whenever the daemon starts its next child.
+    with suppress(subprocess.TimeoutExpired):
+        successor.process.wait(ENDING)
 
 
 def _tell(successor: _Successor, message: Message, descriptors: list[int]) -> None:

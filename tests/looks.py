@@ -12,7 +12,7 @@ from ovs_keepalive.beat import WHOLE
 from ovs_keepalive.core import breaks, heartbeat, pace
 from ovs_keepalive.core.heartbeat import Register
 from ovs_keepalive.core.incident import Watch
-from ovs_keepalive.core.log_events import LogEvent
+from ovs_keepalive.core.log_events import Blocked
 from ovs_keepalive.core.memory import Beating, Memory
 from ovs_keepalive.core.model import (
     NEVER,
@@ -158,8 +158,9 @@ class Scene:
     hog: str = "on CPU 3 ran python3 (pid 77)"  # who has the CPU of a starved PMD
     sends: float = 0.0  # packets a second, by all PMDs
     sent: float = 0.0  # packets, by the present process
+    searches: int = 0  # for who has a CPU: each walks all threads of the host
     watch: breaks.Watch = NOTHING_BROKE
-    logged: list[LogEvent] = field(default_factory=list)  # by vswitchd, since its log was read
+    logged: list[Blocked] = field(default_factory=list)  # by vswitchd, since its log was read
     changes: dict[ThreadId, list[Change]] = field(default_factory=dict)
     registers: list[Register] = field(default_factory=list)  # all that told something new
 
@@ -272,6 +273,7 @@ class Scene:
         if steady:
             return
         if starved := heartbeat.starved(self.register, self.interval):
+            self.searches += self._hogs is None  # else one is under way
             self._hogs, self._restless = dict.fromkeys(starved, self.hog), True
         wants = self.process is not None and self._asked is None and not isinstance(looks.rxqs, NotSeen)
         rested = self.now - self._asked_rxqs >= self.period / 2

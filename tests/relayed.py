@@ -47,7 +47,7 @@ if "OVS_KEEPALIVE_SUCCESSOR" in os.environ and how:
                     raise ImportError("no such thing on this host")
         sys.meta_path.insert(0, Finder())
     else:
-        from ovs_keepalive import dirs, lasting, successor
+        from ovs_keepalive import dirs, lasting, relay, successor
         from ovs_keepalive.formats import memory
         def die(*_): os._exit(9)
         def hang(*_): time.sleep(60)
@@ -60,6 +60,17 @@ if "OVS_KEEPALIVE_SUCCESSOR" in os.environ and how:
         elif how == "crash after taken": S._inherit = die
         elif how == "crash after done": S.loop = die
         elif how == "older document": memory.VERSION = 0
+        elif how in ("the old one is killed before taken", "the old one is killed after taken"):
+            old, say = os.getppid(), relay.Line.say
+            def kill(message, when):
+                while message.say == "taken" and how.endswith(when) and os.getppid() == old:
+                    os.kill(old, 9)
+                    time.sleep(0.001)
+            def say_and_kill(line, message, *rest):
+                kill(message, "before taken")
+                say(line, message, *rest)
+                kill(message, "after taken")
+            relay.Line.say = say_and_kill
         else: raise SystemExit(f"{how}?")
 elif "OVS_KEEPALIVE_SUCCESSOR" not in os.environ and "run" in sys.orig_argv:
     from ovs_keepalive import dirs, upgrade

@@ -166,6 +166,7 @@ def starved(register: Register, interval: float) -> frozenset[ThreadId]:
         for pmd in register.pmds.values()
         if pmd.starved_from
         and pmd.cause is Cause.NONE
+        and pmd.witness != UNVERIFIED  # nothing else is told of it then: the answer would be asked for again and again
         and pmd.state in (State.ALIVE, State.SLEEP)
         # The newest look came a little early, as any may.
         and pmd.mark_look.at - pmd.starved_from >= 0.95 * STARVED_AFTER * interval

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vswitchd's log tells of its threads, as nouns."""
+"""What vswitchd's log tells of its threads, as a noun."""
 
 from __future__ import annotations
 
@@ -17,20 +17,3 @@ class Blocked(NamedTuple):
     ms: int  # for which it has waited
     who: str  # is waited for: "pmd-c01/id:8" as its comm has it, "revalidator5", "main"
     by: str = MAIN  # waits: "main", "urcu3"
-
-
-class LongPoll(NamedTuple):
-    """A thread was away from its poll loop for a second or more. Told afterwards, never of a PMD."""
-
-    ms: int
-    by: str = MAIN  # "main", "revalidator5"
-
-
-class PmdChanged(NamedTuple):
-    """A PMD was created or destroyed on purpose."""
-
-    core: int
-    created: bool
-
-
-LogEvent = Blocked | LongPoll | PmdChanged

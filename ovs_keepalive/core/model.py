@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from ovs_keepalive.core.log_events import LogEvent
+from ovs_keepalive.core.log_events import Blocked
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ class PmdBlock(NamedTuple):
     busy: int | None  # busy iterations
     idle: int | None
     sleep: int | None  # iterations that slept; None where OVS (before 3.1) prints none
-    rx_packets: int | None
+    rx_packets: int | None  # nobody asks for these two: a block stands in the memory's document, whose form is fixed
     tx_packets: int | None
 
 
@@ -205,7 +205,7 @@ class Looks:
     rxqs: Seen[tuple[PmdRxqs, ...]] | NotSeen | None = None
     iterations: Seen[Mapping[int, int]] | None = None  # by core, where nothing else of the counters was read
     sent: Sent | None = None  # comes with either
-    log: Seen[tuple[LogEvent, ...]] | NotSeen | None = None
+    log: Seen[tuple[Blocked, ...]] | NotSeen | None = None
     core_users: Mapping[ThreadId, str] | None = None  # who runs on the CPUs of these threads, in words
 
 
@@ -249,7 +249,7 @@ class Pmd(NamedTuple):
     mark_look: ThreadLook  # … and that of its run time
     shares: Shares | None
     starved_from: float  # monotonic; begin of the first of the windows in which it waited for a CPU; 0.0: it does not
-    misses: int  # times it left ALIVE or SLEEP for MISSING, DEAD or GONE
+    misses: int  # times it left UNUSED, ALIVE or SLEEP for MISSING, DEAD or GONE
     longest: float  # seconds; the longest silence that ended
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovs_keepalive.core import observe
-from ovs_keepalive.core.log_events import MAIN, Blocked
+from ovs_keepalive.core.log_events import MAIN
 from ovs_keepalive.core.model import (
     BreakKind,
     Looks,
@@ -200,7 +200,7 @@ def _awaited(looks: Looks, before: str) -> str:
     """The thread that main has been waiting for, long enough to be evidence."""
     if not isinstance(looks.log, Seen):
         return before
-    told = [event for event in looks.log.value if isinstance(event, Blocked) and event.by == MAIN]
+    told = [event for event in looks.log.value if event.by == MAIN]
     return next((event.who for event in reversed(told) if event.ms >= SILENT * 1000), before)
 
 

@@ -24,8 +24,6 @@ class Stat(NamedTuple):
     state: str  # one letter: R S D T t Z X
     start: int  # clock ticks since boot
     flags: int  # the kernel's PF_ bits
-    utime: int  # clock ticks
-    stime: int  # clock ticks
 
 
 class Status(NamedTuple):
@@ -39,18 +37,18 @@ class Status(NamedTuple):
 
 
 def parse_stat(text: str) -> Stat:
-    """Fields 2, 3, 22, 9, 14 and 15 of `stat`. The name is unescaped and may hold spaces and parentheses."""
+    """Fields 2, 3, 22 and 9 of `stat`. The name is unescaped and may hold spaces and parentheses."""
     # 16759 (pmd-c00/id:9) R 16744 16636 3298 0 -1 4194624 2237 0 0 0 11 38 0 0 20 0 10 0 363060 …
     head, closing, tail = text.rpartition(")")
     fields = tail.split(maxsplit=20)
     try:
         name = head[head.index("(") + 1 :]
-        start, flags, utime, stime = int(fields[19]), int(fields[6]), int(fields[11]), int(fields[12])
+        start, flags = int(fields[19]), int(fields[6])
     except (ValueError, IndexError):
         raise _unreadable("stat", text) from None
     if not closing or len(fields[0]) != 1:
         raise _unreadable("stat", text)
-    return Stat(name, fields[0], start, flags, utime, stime)
+    return Stat(name, fields[0], start, flags)
 
 
 def last_cpu(text: str) -> int:

@@ -253,11 +253,6 @@ class AppctlServer:
         listener.setblocking(False)
         self._inherited, self._forsaken = ovs.stream.PassiveStream(listener, f"punix:{path}", path), until
 
-    @property
-    def busy(self) -> bool:
-        """Whether somebody is connected."""
-        return bool(self._connections)
-
     def run(self, now: float) -> None:
         """Answer what has come. now: monotonic seconds."""
         if self._inherited is not None:

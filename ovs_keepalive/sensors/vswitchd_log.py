@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from ovs_keepalive.core.log_events import LogEvent
+from ovs_keepalive.core.log_events import Blocked
 from ovs_keepalive.core.model import Moment, NotSeen, Seen
 from ovs_keepalive.formats import vlog_lines
 
@@ -67,7 +67,7 @@ class LogSensor:
                 os.close(self._log.fd)
             self._log = None
 
-    def look(self, now: Moment) -> Seen[tuple[LogEvent, ...]] | NotSeen | None:
+    def look(self, now: Moment) -> Seen[tuple[Blocked, ...]] | NotSeen | None:
         """What was logged since the last look; None: nothing of interest. Seen, and empty: it can be read from now on.
 
         NotSeen stays true until then, and is told again at each further try.
@@ -87,7 +87,7 @@ class LogSensor:
         events = tuple(event for text in texts if (event := vlog_lines.parse(text)) is not None)
         return Seen(now, events) if events else None
 
-    def _open(self, now: Moment) -> Seen[tuple[LogEvent, ...]] | NotSeen:
+    def _open(self, now: Moment) -> Seen[tuple[Blocked, ...]] | NotSeen:
         whole, self._whole = self._whole, False
         try:
             self._log = _Log(self._path, whole)

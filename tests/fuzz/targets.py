@@ -16,7 +16,7 @@ import msgspec
 
 from ovs_keepalive import collector, config_file, records
 from ovs_keepalive.core import doctor, excerpt, heartbeat, settings
-from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
+from ovs_keepalive.core.log_events import Blocked
 from ovs_keepalive.core.memory import after_a_gap
 from ovs_keepalive.core.memory import register as registered
 from ovs_keepalive.core.model import (
@@ -321,15 +321,8 @@ def _netlink(data: bytes) -> None:
 # --- the log ---------------------------------------------------------------------------------------
 
 
-def _is_event(event: object) -> bool:
-    match event:
-        case Blocked(ms=ms, who=who, by=by):
-            return ms >= 0 and who.isprintable() and by.isprintable()
-        case LongPoll(ms=ms, by=by):
-            return ms >= 0 and by.isprintable()
-        case PmdChanged(core=core):
-            return core >= 0
-    return False
+def _is_event(event: Blocked) -> bool:
+    return event.ms >= 0 and event.who.isprintable() and event.by.isprintable()
 
 
 def _log_line(data: bytes) -> None:
@@ -342,7 +335,7 @@ def _log_file(data: bytes) -> None:
     path = _root("log") / "ovs-vswitchd.log"
     path.write_bytes(b"")
     sensor = LogSensor(path)
-    events: list[object] = []
+    events: list[Blocked] = []
     assert sensor.look(NOW) == Seen(NOW, ())
     with path.open("ab", buffering=0) as log:
         for piece in data.split(b"\xff")[:16]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from ovs_keepalive.formats import memory as form
 from ovs_keepalive.sandbox import Sandbox, wait
+from ovs_keepalive.shelf import BOOT_ID
 from tests.lab import stopped
 from tests.subscriber import Subscriber
 
@@ -52,6 +54,23 @@ def test_a_pmd_that_was_dead_is_dead_since_then_whoever_ended_the_daemon(sandbox
         assert [(one["from"], one["to"]) for one in told if one["who"] == "daemon"] == [("away", "back")]
     wait(lambda: pmd(sandbox, name)["state"] in ("ALIVE", "SLEEP"), "alive again", 10)
     assert pmd(sandbox, name)["missed_heartbeats"] == 1
+
+
+@pytest.mark.slow
+def test_a_restart_that_was_announced_is_expected_by_the_daemon_that_comes_back(sandbox: Sandbox) -> None:
+    sandbox.settings(enable_keepalive=True, keepalive_interval=500)
+    sandbox.start_daemon()
+    wait(lambda: len(sandbox.column()) == 2, "2 PMDs in the column", 15)
+    asked(sandbox, "keepalive/plan-restart", "600")
+    announced = asked(sandbox, "keepalive/status")["vswitchd"]["announced"]
+    assert announced["seconds"] == 600
+    note = sandbox.dir / "state" / "ovs-keepalive.memory"
+    boot = BOOT_ID.read_text().strip()
+    pidfile = str(sandbox.dir / "ovs-keepalive.pid")
+    wait(lambda: form.decode(note.read_bytes(), boot, pidfile).plan, "the announcement noted", 10)
+    sandbox.stop_daemon(signal.SIGKILL)
+    sandbox.start_daemon()
+    assert asked(sandbox, "keepalive/status")["vswitchd"]["announced"] == announced
 
 
 @pytest.mark.slow

@@ -94,6 +94,22 @@ def test_a_broken_successor_leaves_the_old_daemon_beating_and_is_told(relayed: R
     assert relayed.pid != pid
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_successor_that_beats_goes_on_when_the_old_daemon_is_killed(relayed: Relayed, when: str) -> None:
+    relayed.breaks.write_text(f"the old one is killed {when} taken")
+    successor = relayed.begin()
+    wait(lambda: relayed.pid == successor, "the successor's pidfile", 30)
+    relayed.breaks.write_text("")
+    wait(lambda: relayed.told.startswith("done"), "the upgrade told", 5)
+    before = relayed.node["sequence"]
+    wait(lambda: relayed.node["sequence"] > before, "another heartbeat", 5)
+    wait(lambda: f"pid={successor};" in relayed.sandbox.detail().get("daemon", ""), "the successor's columns", 5)
+    assert set(relayed.sandbox.column()) == set(relayed.sandbox.pmds())
+    relayed.upgrade()
+    assert relayed.pid != successor
+
+
 @pytest.mark.parametrize("relayed", [3.0], indirect=True)
 def test_a_successor_that_hangs_while_it_prepares_is_given_up(relayed: Relayed) -> None:
     pid = relayed.pid

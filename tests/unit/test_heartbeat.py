@@ -1290,14 +1290,17 @@ def test_a_starved_pmd_that_stalls_gets_the_cause_of_its_stall() -> None:
     assert (scene.state(worker), scene.pmd(worker).cause) == (State.DEAD, Cause.TRACED)
 
 
-def test_a_starved_pmd_is_unverified_while_the_main_thread_is_silent() -> None:
+def test_a_starved_pmd_is_unverified_while_the_main_thread_is_silent_and_nobody_searches_for_who_has_its_cpu() -> None:
     scene = Scene(cores=1)
     worker = scene.workers[0]
     worker.shows(runs=0.05, waits=0.95)
     scene.run(10.0)
+    assert scene.searches == 1
     scene.answers = False
-    scene.run(3.0)
+    scene.run(30.0)
     assert (scene.pmd(worker).cause, scene.pmd(worker).witness) == (Cause.NONE, heartbeat.UNVERIFIED)
+    assert scene.searches == 1
     scene.answers = True
     scene.run(8.0)
     assert scene.pmd(worker).cause is Cause.STARVED
+    assert scene.searches == 2

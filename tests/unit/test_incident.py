@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from ovs_keepalive import records
+from ovs_keepalive.blackbox import BlackBox
 from ovs_keepalive.cli import main
 from ovs_keepalive.core import incident
 from ovs_keepalive.core.incident import Watch, follow
@@ -24,6 +25,7 @@ from ovs_keepalive.core.model import (
 )
 from ovs_keepalive.formats.incident import Head, Section, clipped, listing, text
 from ovs_keepalive.formats.recent import KEPT, MOST, Recent
+from ovs_keepalive.sandbox import wait
 from ovs_keepalive.sensors import evidence
 from ovs_keepalive.sensors.core_users import core_users
 from tests import looks
@@ -141,6 +143,26 @@ def test_what_a_killed_run_left_is_cleaned_up(tmp_path: Path) -> None:
     (tmp_path / "somebody-else.tmp").write_text("not ours")
     records.clean(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["somebody-else.tmp"]
+
+
+def test_nothing_in_the_directory_that_the_daemon_was_started_in_is_the_collectors_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, imported = tmp_path / "state", tmp_path / "imported"
+    (tmp_path / "msgspec.py").write_text(f"open({str(imported)!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    box = BlackBox(state, "unix:/nowhere/db.sock", None)
+    box.run(snapshot(5, (P, "MISSING", "DEAD"), states=(D,)), 5.0)
+
+    def is_over() -> bool:
+        box.run(None, 6.0)
+        return box.is_idle
+
+    wait(lambda: is_over() or records.numbers(state), "a record, or the end of the collector", 20)
+    box.close()  # what it has by now is enough
+    wait(is_over, "the end of the collector", 20)
+    assert not imported.exists()
+    assert records.numbers(state) == [1]
 
 
 def test_a_directory_that_cannot_be_used_is_one_line_with_the_cure(tmp_path: Path) -> None:

@@ -7,19 +7,21 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ovs_keepalive import shelf as module
 from ovs_keepalive.core.memory import OLDEST, Memory
-from ovs_keepalive.core.model import Moment, ProcessId, Transition
+from ovs_keepalive.core.model import NEVER, Moment, Plan, ProcessId, Transition
 from ovs_keepalive.core.ports import PortsMemory
 from ovs_keepalive.core.settings import Asked
 from ovs_keepalive.formats import memory as form
 from ovs_keepalive.sandbox import wait
 from ovs_keepalive.shelf import REFRESH, Shelf
-from tests.looks import FIRST, WALL_MS, Scene, remembered, snapshot
+from tests.looks import FIRST, SETTINGS, WALL_MS, Scene, remembered, snapshot
 
 LATER = Moment(1500.0, WALL_MS)
 
@@ -171,18 +173,54 @@ def test_systemd_is_given_the_same(shelf: Shelf, memory: Memory, manager: Manage
     assert not shelf.path.exists()
 
 
-def test_a_disk_that_hangs_holds_up_nobody_and_only_the_newest_is_written_when_it_is_back(
-    shelf: Shelf, memory: Memory, manager: Manager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    back, entered = threading.Event(), threading.Event()
-    replace = Shelf._replace
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Set while a file is put in its place; set, to let it be."""
+    entered, back = threading.Event(), threading.Event()
+    put_in_place = Shelf._replace
 
     def hangs(self: Shelf, document: bytes) -> None:
         entered.set()
         back.wait(10)
-        replace(self, document)
+        put_in_place(self, document)
 
     monkeypatch.setattr(Shelf, "_replace", hangs)
+    yield entered, back
+    back.set()
+
+
+def test_what_waits_or_is_being_written_is_forgotten_too(
+    shelf: Shelf, memory: Memory, manager: Manager, slow_disk: tuple[threading.Event, threading.Event]
+) -> None:
+    entered, back = slow_disk
+    shelf.put(memory)
+    assert entered.wait(5)
+    shelf.put(memory)  # it waits
+    threading.Timer(0.2, back.set).start()
+    shelf.forget()
+    shelf.close()
+    assert list(shelf.path.parent.iterdir()) == []
+    assert (len(manager.kept), manager.dropped) == (1, 1)
+
+
+def test_a_write_that_hangs_is_not_waited_for_without_end_when_all_is_forgotten(
+    shelf: Shelf,
+    memory: Memory,
+    slow_disk: tuple[threading.Event, threading.Event],
+    monkeypatch: pytest.MonkeyPatch,
+    said: Log,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    shelf.put(memory)
+    assert slow_disk[0].wait(5)
+    shelf.forget()
+    assert said.lines == [f"{shelf.path}: not written within 0.1 s: remove it if the next start fails as this one did"]
+
+
+def test_a_disk_that_hangs_holds_up_nobody_and_only_the_newest_is_written_when_it_is_back(
+    shelf: Shelf, memory: Memory, manager: Manager, slow_disk: tuple[threading.Event, threading.Event]
+) -> None:
+    entered, back = slow_disk
     shelf.put(memory)
     assert entered.wait(5)
     began = time.monotonic()
@@ -224,22 +262,28 @@ def test_a_directory_that_cannot_be_written_is_a_fact_and_no_failure(
 def test_it_is_noted_when_something_has_happened_and_from_time_to_time(shelf: Shelf, memory: Memory) -> None:
     noted: list[float] = []
 
-    def follow(second: float, *history: Transition) -> None:
+    def follow(second: float, *history: Transition, **settings: Any) -> None:
         at = Moment(second, WALL_MS)
 
         def note() -> Memory:
             noted.append(second)
             return memory
 
-        shelf.follow(snapshot(at=at, history=history), Asked(), note)
+        shelf.follow(snapshot(at=at, history=history, settings=replace(SETTINGS, **settings)), Asked(), note)
 
     news = Transition(Moment(1001.0, WALL_MS), "pmd-c00/id:6", "ALIVE", "MISSING", "none", "")
+    plan = Plan(Moment(1002.5, WALL_MS), 600.0)
     follow(1000.0)
     follow(1000.5)
     follow(1001.0, news)
     follow(1002.0, news)
-    follow(1001.0 + REFRESH, news)
-    assert noted == [1000.0, 1001.0, 1001.0 + REFRESH]
+    follow(1003.0, news, plan=plan)  # a restart is announced …
+    follow(1003.5, news, plan=plan)
+    follow(1004.0, news, plan=plan, flow_restored=None)  # … begins …
+    follow(1005.0, news, flow_restored=None)  # … and is over
+    follow(1006.0, news, flow_restored=NEVER)
+    follow(1006.0 + REFRESH, news)
+    assert noted == [1000.0, 1001.0, 1003.0, 1004.0, 1005.0, 1006.0, 1006.0 + REFRESH]
 
 
 def test_what_is_known_of_ports_holds_for_the_next_vswitchd_too(shelf: Shelf, memory: Memory) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ovs_keepalive.core.log_events import Blocked, LongPoll, PmdChanged
+from ovs_keepalive.core.log_events import Blocked
 from ovs_keepalive.formats import vlog_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LOGS = sorted(GOLDEN.glob("[0-9]*/log.txt"))
-# What marks a line that ought to be read, in the words of the sources.
-MARKS = ("to quiesce", "poll interval", " created.", " destroyed.")
+MARK = "to quiesce"  # of a line that ought to be read, in the words of the source
 
 
 @pytest.fixture(params=LOGS, ids=lambda path: path.parent.name)
@@ -28,26 +27,21 @@ def log(request: pytest.FixtureRequest) -> list[str]:
 
 def test_the_story_that_a_log_tells(log: list[str]) -> None:
     events = [event for line in log if (event := vlog_lines.parse(line)) is not None]
-    pmds = [event for event in events if isinstance(event, PmdChanged)]
-    assert pmds == [PmdChanged(0, True), PmdChanged(1, True), PmdChanged(1, False), PmdChanged(1, True)]
-    [away] = [event for event in events if isinstance(event, LongPoll)]
-    assert away.by == "main"
-    assert 1490 <= away.ms <= 1510
-    blocked = [event for event in events if isinstance(event, Blocked) and event.by == "main"]
+    blocked = [event for event in events if event.by == "main"]
     assert [round(event.ms, -3) for event in blocked] == [1000, 2000, 4000, 8000]
-    [culprit] = {event.who for event in events if isinstance(event, Blocked)}
+    [culprit] = {event.who for event in events}
     assert culprit.startswith("pmd-c01/id:")
 
 
 def test_another_thread_may_wait_at_the_same_time() -> None:
     lines = (GOLDEN / "2.15.0" / "log.txt").read_text().splitlines()
-    blocked = [event for line in lines if isinstance(event := vlog_lines.parse(line), Blocked)]
+    blocked = [event for line in lines if (event := vlog_lines.parse(line)) is not None]
     assert [event.by for event in blocked] == ["urcu3", "main", "urcu3", "main", "urcu3", "main", "main", "urcu3"]
 
 
 def test_nothing_else_tells_anything(log: list[str]) -> None:
     told = [line for line in log if vlog_lines.parse(line) is not None]
-    assert told == [line for line in log if any(mark in line for mark in MARKS)]
+    assert told == [line for line in log if MARK in line]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +61,6 @@ def test_nothing_else_tells_anything(log: list[str]) -> None:
             "ovs_rcu|WARN|blocked 4294967295 ms waiting for revalidator12 to quiesce",
             Blocked(2**32 - 1, "revalidator12"),
         ),
-        ("timeval|WARN|Unreasonably long 21423ms poll interval (43ms user, 0ms system)", LongPoll(21423)),
-        # where getrusage fails
-        ("timeval(handler2)|WARN|Unreasonably long 1000ms poll interval", LongPoll(1000, "handler2")),
-        ("dpif_netdev|INFO|PMD thread on numa_id: 1, core id: 127 created.", PmdChanged(127, True)),
-        # a core whose NUMA node is not known
-        ("dpif_netdev|INFO|PMD thread on numa_id: -1, core id:  3 destroyed.", PmdChanged(3, False)),
     ],
 )
 def test_variants(line: str, event: object) -> None:
