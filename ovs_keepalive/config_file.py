@@ -159,7 +159,7 @@ def _folded(raw: Any, name: str) -> Any:
 def _explain(message: str, raw: Any) -> str:
     """msgspec's "Expected `int` >= 1000 - at `$.refresh`" as: the key, its value, the cure."""
     unknown = re.match(r"Object contains unknown field `(.+?)`", message)
-    path = re.search(r" - at `\$\.?([^`]*)`$", message)
+    path = re.search(r" - at (?:`key` in )?`\$\.?([^`]*)`$", message)
     if unknown is not None:
         section = f"{path[1]}." if path is not None and path[1] else ""
         known = (key.name for key in documented_keys() if key.name.rpartition(".")[0] == section.rstrip("."))

@@ -9,6 +9,7 @@ import msgspec
 
 CPUS = r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*"
 NAME = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_])?"  # a host, a cell: fit for a path in the store
+SERVICE = r"[^\x00-\x1f\x7f]{1,64}"  # no longer than a word of the fleet's documents
 SERVER = r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,255}):\d{1,5}"
 
 
@@ -174,9 +175,9 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
         bool, key("Whether to keep a VXLAN tunnel with BFD to every other host of the cell that has an address.")
     ] = False
     services: Annotated[
-        dict[str, str],
+        dict[Annotated[str, msgspec.Meta(pattern=rf"^{SERVICE}$")], str],
         key(
             "Services of this host, and the port of each: hosts without one send its packets here. Needs mesh.",
-            kind="a map of names to names of ports",
+            kind="a map of names, of 1 to 64 characters each, to names of ports",
         ),
     ] = {}

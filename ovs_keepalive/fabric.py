@@ -94,17 +94,6 @@ class Fabric:
         """The services that are here, with their numbers."""
         return {} if self._flows is None else self._flows.routes.offered
 
-    @property
-    def routes(self) -> Mapping[str, str]:
-        """Service -> host, of those whose packets leave this node."""
-        return {} if self._flows is None else self._flows.routes.chosen
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """What is not as somebody asked for, and why."""
-        held = (self._held,) if self._mesh is not None and self._held else ()
-        return (*held, *(self._mesh.told if self._mesh else ()), *(self._flows.routes.told if self._flows else ()))
-
     def _hold(self, why: str, now: Moment) -> None:
         """A PMD that stalls would hold up whoever changes a port or a flow, and all other PMDs with it."""
         held = why and one_line(f"ports and flows of the mesh stay as they are: {why}")

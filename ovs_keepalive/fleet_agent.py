@@ -32,8 +32,8 @@ from ovs_keepalive.fabric import Fabric
 from ovs_keepalive.fleet.desk import Desk, Now, Rules
 from ovs_keepalive.fleet.members import Membership, Rivalled
 from ovs_keepalive.fleet.session import News, Session
-from ovs_keepalive.fleet.store import Link, Refused, Unreachable
-from ovs_keepalive.fleet.watch import CellWatch
+from ovs_keepalive.fleet.store import Link, Refused, Unreachable, Why
+from ovs_keepalive.fleet.watch import MEMBERS, CellWatch
 from ovs_keepalive.fleet_access import mesh, options, own_name, tree
 from ovs_keepalive.fleet_load import Cores
 from ovs_keepalive.fleet_node import OwnNode, Place, policy
@@ -46,7 +46,7 @@ TURN = 1.0  # seconds between two turns, if nothing happens
 SHORTEST = 0.05  # seconds between two turns, if nothing happens but time
 PAUSE = 1.0  # seconds after a call that failed
 RIVALLED = 60.0  # seconds for which the earlier of two agents of one name tells nothing
-LINKS = 100  # changes of the connection that are remembered until the store is asked again
+NO_NEWS = News((), frozenset())  # it has them already
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -71,13 +71,13 @@ class Agent:
         hook = Path(fleet.hook) if fleet.hook else None
         self._desk = Desk(self._session, self._tree, self.host, Rules(self._mode, hook))
         self._fabric = Fabric(place.remote, place.rundir, wanted, fleet.services if wanted is not None else None)
-        self._watch = CellWatch(self._session, self._tree) if wanted is not None else None
+        self._watch = CellWatch(self._session, self._tree, MEMBERS) if wanted is not None else None
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
         self._repeats = Repeats()
         self._seq = 0
         self._told: telling.Told | None = None  # None: nothing, or nobody answered
         self._rest = 0.0  # monotonic; until then the store is left alone
-        self._unserved = News((), frozenset())  # what happened in turns in which the store was left alone
+        self._changed: set[str] = set()  # of which the store told in turns in which it was left alone
         self._is_planted = False
         self._link = Link.LOST
 
@@ -102,20 +102,24 @@ class Agent:
         self._node.run(now)
         news = self._session.news()
         self._follow(news, now)
-        before = self._unserved
-        self._unserved = News((*before.links, *news.links)[-LINKS:], before.changed | news.changed)
+        self._changed |= news.changed
+        if self._watch is not None:
+            self._watch.take(news)
         self._desk.look_at_hooks(now.mono)
         if self._session.is_doubtful(now.mono):
             self._desk.lose("no word from ZooKeeper: what is claimed may be another's", now.mono)
         live, known = None, frozenset[str]()
         if self._link is Link.CONNECTED and now.mono >= self._rest and self._node.is_known:
             try:
-                live, known = self._serve(self._unserved, now)
-                self._unserved = News((), frozenset())
+                live, known = self._serve(now)
+                self._changed.clear()
             except Rivalled as error:
                 self._fail("rival", str(error), now, RIVALLED)
+                self._give_way(now)
             except (Refused, Unreachable, ValueError) as error:
                 self._fail("store", f"the store: {error}", now, PAUSE)
+                if isinstance(error, Refused) and error.why is Why.ABSENT:
+                    self._is_planted = False  # somebody emptied it
         self._fabric.run(live, known, now, vouched=self._node.vouched, held=self._node.objection)
 
     def _follow(self, news: News, now: Moment) -> None:
@@ -137,7 +141,7 @@ class Agent:
         """How many hosts the cell has, as far as this one knows."""
         return len(self._watch.cell.hosts) if self._watch is not None else 0
 
-    def _serve(self, news: News, now: Moment) -> tuple[Mapping[str, Member] | None, frozenset[str]]:
+    def _serve(self, now: Moment) -> tuple[Mapping[str, Member] | None, frozenset[str]]:
         """All that needs the store; who is there, and who is known. Raises Refused, Rivalled, Unreachable."""
         if not self._is_planted:
             self._tree.plant(self._session)
@@ -145,12 +149,21 @@ class Agent:
         given_away = rules.promised(self._desk.helping, now.mono)
         spare = self._node.spare(given_away, asks=self._desk.has_open)
         self._tell(self._as_member(spare, now), now)
-        self._desk.turn(now, self._now(spare, now), news.changed)
+        self._desk.turn(now, self._now(spare, now), self._changed)
         if self._watch is None:
             return None, frozenset()
-        self._watch.turn(news, now.mono)
+        self._watch.turn(NO_NEWS, now.mono)
         hosts = self._watch.cell.hosts
+        if self.host not in hosts:  # somebody emptied the store: the mesh waits a minute for us, not for the refresh
+            self._told = None
         return {host: one.live for host, one in hosts.items() if one.live is not None}, frozenset(hosts)
+
+    def _give_way(self, now: Moment) -> None:
+        """The name is another agent's now. Our session lives on, and would shut others out of what it claimed."""
+        try:
+            self._desk.close("another agent has this host's name", now)
+        except (Refused, Unreachable) as error:
+            self._fail("store", f"the store: {error}", now, PAUSE)
 
     def _now(self, spare: Headroom, now: Moment) -> Now:
         chance = random.random()  # noqa: S311 - no secret
@@ -212,7 +225,7 @@ class Agent:
     def _leave(self, now: Moment) -> None:
         """An orderly end: what is claimed is given back, and the host is GONE at once, not after its timeout."""
         try:
-            self._desk.close(now)
+            self._desk.close("the agent ends", now)
             self._member.leave()
         except (Refused, Unreachable) as error:
             log.warn(f"the store: {error}: it learns by the end of the session that this agent has ended")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import select
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from ovs_keepalive.core.fleet_view import Fleet, Request, Sight, worst_first
 from ovs_keepalive.fleet import members, watch
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.session import Options, Session
-from ovs_keepalive.fleet.store import Link, Refused, Unreachable
+from ovs_keepalive.fleet.store import Link, Refused, Unreachable, Why
 from ovs_keepalive.fleet.tree import Tree
 from ovs_keepalive.fleet_access import own_name, tree
 from ovs_keepalive.fleet_source import Following
@@ -29,6 +30,7 @@ from ovs_keepalive.formats.plain import json_text, one_line
 
 PATIENCE = 10.0  # seconds for a connection
 LAST_DONE = 10  # records that `help list` shows
+LOOK = 1.0  # seconds between two looks at whether `watch` can still print
 
 
 def run(words: argparse.Namespace, section: Section, access: Options, out: TextIO) -> int:
@@ -95,9 +97,14 @@ def _status(room: _Room) -> int:
     seen = room.read(cells)
     sights = worst_first(one for one in seen.sights.values() if room.words.state in (None, one.state))
     if room.words.json:
-        room.out.write(json_text(fleet_tables.status_document(sights, seen.requests, room.now_ms)))
+        room.out.write(json_text(fleet_tables.status_document(sights, seen.requests, seen.problems, room.now_ms)))
     else:
-        room.out.write(fleet_tables.status(sights, seen.requests, room.now_ms))
+        room.out.write(fleet_tables.status(sights, seen.requests, seen.problems, room.now_ms))
+    if not seen.sights:
+        where = f"cell {room.words.cell}" if room.words.cell else "any cell"
+        cure = "start ovs-keepalive-fleet on the hosts, or ask another fleet or cell"
+        servers = room.session.options.servers
+        raise Problem(one_line(f"fleet: no host is in {where} of the fleet at {servers}: {cure}"), UNHEALTHY)
     return _judged(seen.sights.values())
 
 
@@ -145,15 +152,21 @@ def _list(room: _Room) -> int:
         room.out.write(json_text({"requests": listed, "done": [one._asdict() for one in done], "problems": problems}))
         return WELL
     room.out.write(fleet_tables.asked(requests, done, room.now_ms))
-    for problem in problems:
-        room.say(f"cannot be read: {problem}")
+    for line in fleet_tables.unreadable(problems):
+        room.say(line)
     return WELL
 
 
 def _post(room: _Room, kind: str, why: str) -> int:
     host = own_name(room.section) if room.words.node is None else documents.host_name(room.words.node)
     request = Help(host, documents.kind_name(kind), why, room.now_ms)
-    if not room.claims.post(request):
+    try:
+        is_new = room.claims.post(request)
+    except Refused as refused:
+        if refused.why is Why.ABSENT:
+            raise ValueError(f"{room.tree.cell}: there is no such cell: see fleet status") from refused
+        raise
+    if not is_new:
         raise ValueError(f"{request.id}: is asked for already: fleet help list")
     room.say(f"{request.id}: asked for; to take it back: ovs-keepalive fleet help cancel {request.id}")
     return WELL
@@ -182,10 +195,17 @@ def _forget(room: _Room) -> int:
 
 
 def _watch(words: argparse.Namespace, access: Options, out: TextIO) -> int:
-    """A line a change, until somebody ends it."""
+    """A line a change, until somebody ends it, or nobody reads it any more."""
     seen: list[Fleet] = []
+    failed: list[OSError] = []
 
     def tell(now: Fleet) -> None:
+        try:
+            show(now)
+        except OSError as error:  # of another thread than the one that ends this program
+            failed.append(error)
+
+    def show(now: Fleet) -> None:
         if now.read.mono and not seen:
             out.write(f"{fleet_tables.summary(now.sights.values())}\n")
         lines = fleet_view.events(seen[0], now, moment().wall_ms) if seen else ()
@@ -196,10 +216,15 @@ def _watch(words: argparse.Namespace, access: Options, out: TextIO) -> int:
 
     following = Following(access, (words.cell,) if words.cell else ())
     following.start(tell)
+    poll = select.poll()
+    poll.register(out.fileno(), 0)  # POLLERR: whoever read it is gone
     try:
-        threading.Event().wait()
+        while not failed and not poll.poll(LOOK * 1000):
+            pass
     finally:
         following.close()
+    for error in failed:
+        raise error
     return WELL
 
 

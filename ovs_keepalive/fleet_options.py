@@ -19,7 +19,7 @@ def add(
         "fleet",
         help="all nodes of a fleet, as ZooKeeper has them; and the agent that tells it of this one",
         description="The section fleet of the configuration says where ZooKeeper is. Exit status of status and show: 0 "
-        "if all is well, 1 if a host is not, 3 if ZooKeeper cannot be reached.",
+        "if all is well, 1 if a host is not or none is there, 3 if ZooKeeper cannot be reached.",
         usage="ovs-keepalive fleet agent|status|show|watch|help|forget|unmesh ...",
     )
     actions = fleet.add_subparsers(

@@ -15,7 +15,7 @@ import ovs.poller
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.formats.alarms import Content, Link
 from ovs_keepalive.publishers.schema_auto import LiveSchema
-from ovs_keepalive.publishers.session import MAP, TABLE, AwareIdl
+from ovs_keepalive.publishers.session import MAP, TABLE, AwareIdl, monitored
 
 DEAF = 2.0  # seconds that a connected IDL may go without what it monitors, until another takes its place
 
@@ -24,7 +24,7 @@ class _Listener(AwareIdl):
     """Remembers what each update said: two that came together are two."""
 
     def __init__(self, remote: str, columns: tuple[str, ...]) -> None:
-        super().__init__(remote, {TABLE: dict.fromkeys(("other_config", *columns), MAP)})
+        super().__init__(remote, monitored({TABLE: dict.fromkeys(("other_config", *columns), MAP)}))
         self.columns = columns
         self.heard: list[Content] = []
 

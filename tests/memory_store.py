@@ -19,6 +19,10 @@ class Ensemble:
         self._zxid = 0
         self._sessions: list[MemoryStore] = []
 
+    def empty(self) -> None:
+        """Delete everything, as `deleteall /` does."""
+        self.change(0, [Delete(path) for path in sorted(self.nodes, key=len, reverse=True)])
+
     def session(self) -> MemoryStore:
         """A new one."""
         self._sessions.append(MemoryStore(self, len(self._sessions) + 1))
@@ -85,6 +89,8 @@ class Ensemble:
 class MemoryStore:
     """A session."""
 
+    problem = ""
+
     def __init__(self, ensemble: Ensemble, id: int) -> None:
         self.id = id
         self.ensemble = ensemble
@@ -125,6 +131,14 @@ class MemoryStore:
         self.links.clear()
         self.changed.clear()
         return news
+
+    def stop(self) -> None:
+        """End the session."""
+        self.ensemble.expire(self)
+
+    def is_doubtful(self, now: float) -> bool:
+        """Whether it may be over without anybody's knowing."""
+        return False
 
     def _check(self) -> None:
         if self.is_over:

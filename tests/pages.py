@@ -41,6 +41,7 @@ class Source:
     def __init__(self) -> None:
         self.sights: dict[Key, Sight] = {}
         self.requests: tuple[Request, ...] = ()
+        self.problems: tuple[str, ...] = ()
         self.store = CONNECTED
         self._frozen: Fleet | None = None
         self._tell: Callable[[Fleet], None] = lambda _: None
@@ -64,11 +65,14 @@ class Source:
 
     def tell(self) -> None:
         """Hand over what there is now."""
-        self._tell(Fleet(self.store, moment(), self.sights, self.requests))
+        self._tell(self._fleet())
 
     def freeze(self) -> None:
         """From now on nothing is read any more."""
-        self._frozen = Fleet(self.store, moment(), self.sights, self.requests)
+        self._frozen = self._fleet()
+
+    def _fleet(self) -> Fleet:
+        return Fleet(self.store, moment(), self.sights, self.requests, self.problems)
 
     def _run(self) -> None:
         """A source reads again and again, also when nothing changes."""

@@ -189,8 +189,8 @@ class Agents:
         try:
             wait(holds, what, seconds)
         except SandboxError as error:
-            told = {name: fabric.told for name, fabric in self.fabrics.items()}
-            raise AssertionError(f"{error}: {self.matrix()}; told: {told}") from error
+            said = {name: told(fabric) for name, fabric in self.fabrics.items()}
+            raise AssertionError(f"{error}: {self.matrix()}; told: {said}") from error
         return time.monotonic() - begin
 
     def link(self, a: str, b: str) -> Link | None:
@@ -201,6 +201,19 @@ class Agents:
         """End them all."""
         for name in list(self.fabrics):
             self.leave(name)
+
+
+def routes(fabric: Fabric) -> Mapping[str, str]:
+    """Service -> host, of those whose packets leave this node."""
+    assert fabric._flows is not None
+    return fabric._flows.routes.chosen
+
+
+def told(fabric: Fabric) -> tuple[str, ...]:
+    """What is not as somebody asked for, and why: the log has a line for each."""
+    assert fabric._mesh is not None
+    assert fabric._flows is not None
+    return (*fabric._mesh.told, *fabric._flows.routes.told)
 
 
 def arrived(host: Host, port: str) -> list[int]:

@@ -114,8 +114,12 @@ class Zookeeper:
         fsync: bool = True,
         secure: Sequence[str] = (),
         options: Sequence[str] = (),
+        most: float = 60.0,
     ) -> None:
-        """secure: lines of zoo.cfg for a server that speaks TLS; `secureClientPort=…` is added."""
+        """secure: lines of zoo.cfg for a server that speaks TLS; `secureClientPort=…` is added.
+
+        most: seconds that it grants a session.
+        """
         ports = free_ports(4 * count)
         self.secure_ports = ports[3 * count :]
         peers = [f"server.{n + 1}=127.0.0.1:{ports[count + n]}:{ports[2 * count + n]}" for n in range(count)]
@@ -126,7 +130,8 @@ class Zookeeper:
             lines = [
                 *(f"tickTime={round(TICK * 1000)}", "initLimit=20", "syncLimit=10", f"dataDir={place / 'data'}"),
                 *(f"clientPort={ports[n]}", "clientPortAddress=127.0.0.1", "admin.enableServer=false"),
-                *("4lw.commands.whitelist=*", "maxClientCnxns=0", "minSessionTimeout=1000", "maxSessionTimeout=60000"),
+                *("4lw.commands.whitelist=*", "maxClientCnxns=0", "minSessionTimeout=1000"),
+                f"maxSessionTimeout={round(most * 1000)}",
                 *(peers if count > 1 else ()),
                 *((f"secureClientPort={self.secure_ports[n]}", *secure) if secure else ()),
             ]

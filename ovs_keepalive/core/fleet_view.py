@@ -87,6 +87,7 @@ class Fleet(NamedTuple):
     read: Moment = NEVER  # when the cell was read that was read longest ago
     sights: Mapping[Key, Sight] = {}
     requests: tuple[Request, ...] = ()
+    problems: tuple[str, ...] = ()  # a line for each request that cannot be read
 
 
 class Change(NamedTuple):
@@ -94,7 +95,7 @@ class Change(NamedTuple):
 
     hosts: tuple[Sight, ...] = ()
     forgotten: tuple[Key, ...] = ()
-    requests: bool = False
+    requests: bool = False  # also those that cannot be read
     urgent: bool = False  # a state, a request or the store: no mere number
 
     def __bool__(self) -> bool:
@@ -147,12 +148,14 @@ def picture(cells: Iterable[Cell], store: Store, read: Moment, before: Fleet, no
     """What the store's cells amount to; before: the picture before it."""
     sights: dict[Key, Sight] = {}
     requests: list[Request] = []
+    problems: list[str] = []
     for cell in cells:
         for host, found in cell.hosts.items():
             sights[cell.name, host] = sight(cell.name, found, before.sights.get((cell.name, host)), now_ms)
         requests += (Request(cell.name, asked.help, asked.claim) for _, asked in sorted(cell.requests.items()))
+        problems += (f"{cell.name}: {problem}" for problem in cell.problems)
     same = len(sights) == len(before.sights) and all(before.sights.get(key) is one for key, one in sights.items())
-    return Fleet(store, read, before.sights if same else sights, tuple(requests))
+    return Fleet(store, read, before.sights if same else sights, tuple(requests), tuple(problems))
 
 
 def counts(sights: Iterable[Sight]) -> dict[HostState, int]:
@@ -194,7 +197,7 @@ def change(before: Fleet, after: Fleet) -> Change:
     """What a viewer of `before` has to be told to know `after`."""
     pairs = list(_changed(before, after))
     forgotten = tuple(key for key in before.sights if key not in after.sights)
-    requests = before.requests != after.requests
+    requests = (before.requests, before.problems) != (after.requests, after.problems)
     urgent = (
         bool(forgotten) or requests or before.store != after.store or any(_is_urgent(was, now) for was, now in pairs)
     )

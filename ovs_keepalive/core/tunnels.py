@@ -5,7 +5,7 @@ Laws. 1. Only BFD and CFM tell whether packets pass; without either an end is SI
 2. A session that somebody took down (`admin_down`) proves nothing of the path, and neither does what a vswitchd wrote
 that runs no more: OVSDB keeps it. 3. A pair is judged by both ends; what a host said that has no session with the store
 any more counts for nothing: it is UNSEEN. 4. One end that says DOWN is enough: a pair needs both ways. 5. An address
-that two hosts claim is neither's.
+that two hosts claim is neither's, unless only one of them has a session: then it is that one's.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def _owners(hosts: Mapping[str, Host]) -> dict[str, str]:
         locals_ = {tunnel.local for tunnel in member.tunnels}
         for one in {address(member.address), *locals_} - {""}:
             claims[one].add(host)
-    return {one: min(claimed) for one, claimed in claims.items() if len(claimed) == 1}
+    # What a host said that is gone takes nothing from one that is there: it may have its address by now.
+    able = {one: {host for host in claimed if hosts[host].seen} or claimed for one, claimed in claims.items()}
+    return {one: min(claimed) for one, claimed in able.items() if len(claimed) == 1}
 
 
 class _Told(NamedTuple):

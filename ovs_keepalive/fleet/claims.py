@@ -35,9 +35,16 @@ class Claims:
         self._planted = False  # our own place in the tree is there
 
     def post(self, request: Help) -> bool:
-        """Ask for help; False: there is such a request already. Raises Refused, Unreachable."""
+        """Ask for help; False: there is such a request already. Raises Refused (ABSENT: no such cell), Unreachable."""
         fleet.kind_name(request.kind)
-        return self._wins(Create(self._tree.help(request.id), fleet.request_bytes(request), self._tree.rights("rw")))
+        node = Create(self._tree.help(request.id), fleet.request_bytes(request), self._tree.rights("rw"))
+        try:
+            self._store.write(node)
+        except Refused as refused:
+            if refused.why is Why.EXISTS:
+                return False
+            raise
+        return True
 
     def requests(self) -> dict[str, tuple[Help, int]]:
         """Each request and its version. Those that cannot be read are left out. Raises Unreachable."""

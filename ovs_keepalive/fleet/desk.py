@@ -115,9 +115,9 @@ class Desk:
         dues = [rules.next_turn(self.helping), self._hooks.next_look(), self._own_due]
         return min(due for due in dues if due is not None)
 
-    def close(self, now: Moment) -> None:
+    def close(self, why: str, now: Moment) -> None:
         """An orderly end: what is claimed is given back. What was asked stays, as its reason does."""
-        for id, ending in self._hooks.kill("the agent ends").items():
+        for id, ending in self._hooks.kill(why).items():
             self._mine[id] = self._mine[id]._replace(ending=ending)
         self._settle(now)
 
@@ -131,7 +131,6 @@ class Desk:
         if here.troubles == self._troubles and now.mono < self._own_due:
             return
         there = self._own()
-        self._troubles = here.troubles
         wishes = rules.wishes(self._rules.mode, self._asked, here.troubles, there, now.mono)
         self._asked = wishes.asked
         for kind in wishes.withdraw:
@@ -141,6 +140,7 @@ class Desk:
             if self._claims.post(Help(self.host, kind, why, now.wall_ms)):
                 log.warn(f"help {kind}: asked for: {why}")
             self._asked = rules.posted(self._asked, kind)
+        self._troubles = here.troubles  # all that is to be done about them is done
         active = here.troubles or self._asked.open
         self._own_due = now.mono + OWN_EVERY if active else float("inf")
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the operator's program for a request that this host has claimed: no shell, a minute at most, once a fence.
+"""Runs the operator's program for a request that this host has claimed: no shell, a minute at most, once a claim.
 
 Exactly once is what the record says; what the program does may be done twice, by two hosts, when a session is lost in
-the middle of it. So it is told the request's id and fence, and has to make nothing of a pair that it has seen before.
+the middle of it. So it is told the request's id, when it was posted, and the fence: no two claims have all three alike,
+since a fence grows with each claim of a request, and begins again only with the next request by that id.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ LONGEST = 60.0  # seconds that a hook may take; then it is killed with its proce
 GIVE_BACK = 75  # EX_TEMPFAIL of sysexits.h: not by this host, not now
 PRINTED = 300  # bytes of what it prints that are kept; the rest is read and dropped
 LONGEST_FACT = 400  # characters
-REMEMBERED = 1000  # fences
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR")
 PREFIX = "OVSKA_"
 
@@ -44,6 +44,7 @@ def facts(held: Held, numa: int) -> dict[str, str]:
     """What a hook is told, by the names of its environment. Other hosts' text is one line, and bounded."""
     said = {
         "REQUEST_ID": held.help.id,
+        "POSTED": str(held.help.t),
         "FENCE": str(held.fence),
         "HOST": held.help.host,
         "KIND": held.help.kind,
@@ -58,16 +59,9 @@ class Hooks:
 
     def __init__(self) -> None:
         self._runs: dict[str, Program] = {}
-        self._seen: dict[tuple[str, int], None] = {}
 
     def start(self, program: Path, held: Held, numa: int, now: float) -> Ending | None:
-        """Run it for this claim, unless it was before; an ending if it cannot be run."""
-        mark = held.help.id, held.fence
-        if mark in self._seen:
-            return Ending(Result.GIVEN_BACK, f"hook {program.name}: ran for fence {held.fence} before: not run again")
-        self._seen[mark] = None
-        while len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
+        """Run it for this claim; an ending if it cannot be run."""
         inherited = {name.encode(): os.environb[name.encode()] for name in INHERITED if name in os.environ}
         try:
             self._runs[held.help.id] = Program(
@@ -90,11 +84,6 @@ class Hooks:
         endings = {id: _killed(run, why) for id, run in self._runs.items()}
         self._runs.clear()
         return endings
-
-    @property
-    def running(self) -> tuple[str, ...]:
-        """The requests for which one runs."""
-        return tuple(self._runs)
 
     def filenos(self) -> tuple[int, ...]:
         """Descriptors that turn readable when one ends or prints."""

@@ -41,11 +41,12 @@ class Membership:
         if last is not None and _gist(last) == _gist(member) and self._renew(member):
             self._last = member
             return
-        for _ in range(TRIES):
+        for left in reversed(range(TRIES)):
             try:
                 self._write_all(member)
             except Refused as refused:
-                if refused.why not in (Why.ABSENT, Why.EXISTS, Why.VERSION):
+                emptied = refused.why is Why.ABSENT and not left  # no race: there is nothing that it could stand in
+                if emptied or refused.why not in (Why.ABSENT, Why.EXISTS, Why.VERSION):
                     raise
             else:
                 self._last = member

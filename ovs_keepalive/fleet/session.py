@@ -7,7 +7,6 @@ deadline, and callbacks only note what happened and ring.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ from kazoo.protocol.states import KeeperState
 from kazoo.security import make_acl
 
 from ovs_keepalive.fleet.store import Create, Delete, Link, Node, Part, Refused, Right, Unreachable, Unsure, Why
-from ovs_keepalive.fleet.wire import Handler, Noting, Tls, context_of, secret_of
+from ovs_keepalive.fleet.wire import Handler, Listening, Tls, context_of, secret_of
 from ovs_keepalive.formats import servers
 from ovs_keepalive.formats.plain import one_line
 
@@ -65,7 +64,7 @@ class Options(NamedTuple):
     """How the store is reached."""
 
     servers: str  # HOST:PORT,…
-    timeout: float = 10.0  # seconds after which a session that is not heard of is over
+    timeout: float = 10.0  # seconds after which a session that is not heard of is over; a server may grant less
     tls: Tls | None = None
     digest: str = ""  # file with USER:PASSWORD, readable by nobody else
     insecure: bool = False  # a plain connection to anything but this host is allowed
@@ -96,8 +95,8 @@ class Session:
         self._guard = threading.Lock()
         self._links: list[Link] = []
         self._changed: set[str] = set()
-        self._logger = logging.Logger("zookeeper", logging.WARNING)  # noqa: LOG001 - of this session, and no other's
-        self._logger.addHandler(Noting(self._note))
+        self._logger = Listening(self._note, self._grant)
+        self._timeout = options.timeout  # that was asked for, or granted if that is less
         self._client: Any = None
         self._gave_up_at: float | None = None
 
@@ -139,9 +138,9 @@ class Session:
     def is_doubtful(self, now: float) -> bool:
         """Whether the session may be over without our knowing, so that what it holds may be another's.
 
-        A connection that hangs is given up after two thirds of the timeout: a third is left.
+        A connection that hangs is given up after two thirds of the timeout that the server granted: a third is left.
         """
-        return self.link is not Link.CONNECTED and now - self.link_since >= self.options.timeout / 3
+        return self.link is not Link.CONNECTED and now - self.link_since >= self._timeout / 3
 
     def read(self, paths: Sequence[str], watch: bool = False) -> list[Node | Why]:
         """The nodes, or why not. watch: the next change or end of each is told, once. Raises Unreachable."""
@@ -231,6 +230,9 @@ class Session:
 
     def _note(self, text: str) -> None:
         self.problem = one_line(text)
+
+    def _grant(self, seconds: float) -> None:
+        self._timeout = min(self.options.timeout, seconds)
 
     def _revive(self) -> None:
         """A refused login, or an answer that no server sends, ends kazoo's thread for good."""

@@ -4,7 +4,8 @@
 A watch on every host's document would cost a question for each number that any of them refreshes. So: one watch on the
 list of hosts, one on the list of those that are not well, and one on the children of each host, which rings only when
 its session begins or ends. The documents of those that are not well are watched as well; all others are read again one
-after the other, each once in a round.
+after the other, each once in a round. Where every member of a cell is a reader of it, as with the mesh, rounds take
+the longer the more of them there are: what they read together stays within a budget.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ovs_keepalive.formats.plain import one_line
 
 ROUND = 5.0  # seconds in which each host's numbers are read again …
 RATE = 250.0  # … of at most so many hosts a second
+MEMBERS = 2000.0  # hosts a second that all members of a cell read together while nothing happens
+AGAIN, LONGEST = 1.0, 8.0  # seconds until a cell that could not be loaded is again; each failure doubles them, so far
 SOME_TIME = 1  # epoch ms; when a document was written that may not be read
 WATCHED = 500  # hosts that are not well, at most, whose documents are watched; of more all are read in rounds
 
@@ -30,11 +33,16 @@ WATCHED = 500  # hosts that are not well, at most, whose documents are watched; 
 class CellWatch:
     """One cell. Whoever owns the session hands over its news."""
 
-    def __init__(self, store: Store, tree: Tree) -> None:
+    def __init__(self, store: Store, tree: Tree, budget: float = math.inf) -> None:
+        """budget: hosts a second that are read in rounds by as many readers as there are hosts."""
         self.tree = tree
         self.heard_at: float | None = None  # monotonic; when the store last answered
         self._store = store
+        self._budget = budget
         self._loaded = False
+        self._is_whole = False  # all that is watched is there
+        self._load_at, self._pause = 0.0, AGAIN  # monotonic; when to load again; seconds to wait after the next failure
+        self._failed = ""  # why it was not loaded
         self._changed: set[str] = set()
         self._hosts: dict[str, Sighting] = {}
         self._alerted: frozenset[str] = frozenset()
@@ -56,6 +64,7 @@ class CellWatch:
         """Note what happened, for the next turn. Whoever leaves a turn out hands the news over here: they come once."""
         if news.links:
             self._loaded = False  # every watch went with the connection
+            self._load_at, self._pause = 0.0, AGAIN
         self._changed |= news.changed
 
     def turn(self, news: News, now: float) -> None:
@@ -64,23 +73,50 @@ class CellWatch:
         changed, self._changed = self._changed, set()
         loaded, self._loaded = self._loaded, False
         if loaded:
+            self._is_whole = True
             heard = self._follow(changed, now)
+            self._loaded = self._is_whole
         else:
-            heard = True
-            # A directory that is not there yet cannot be watched: the last one that a member plants tells of all.
-            [loaded] = [isinstance(one, Node) for one in self._store.read([self.tree.directory("done")])]
-            self._load(now)
-        self._loaded = loaded
+            heard = self._load(now)
         self.heard_at = now if heard else self.heard_at
 
-    def _load(self, now: float) -> None:
-        names = _hosts(self._store, self.tree, watch=True)
-        self._alerted = frozenset(_names(self._store, self.tree.directory("alert"), watch=True))
+    def _load(self, now: float) -> bool:
+        """All of it, unless that failed a moment ago: a cell whose readers ask too much of a store gives it time."""
+        if now < self._load_at:
+            if self._failed:
+                raise Unreachable(self._failed)
+            return False
+        self._load_at, self._pause = now + self._pause, min(2 * self._pause, LONGEST)
+        try:
+            self._read_all(now)
+        except Unreachable as error:
+            self._failed = str(error)
+            raise
+        self._failed = ""
+        self._loaded = self._is_whole
+        if self._loaded:
+            self._load_at, self._pause = 0.0, AGAIN
+        return True
+
+    def _read_all(self, now: float) -> None:
+        # The last one that a member plants: if it is there, so are all others.
+        self._is_whole = isinstance(self._store.read([self.tree.directory("done")])[0], Node)
+        names = self._hosts_listed()
+        self._alerted = frozenset(self._listed("alert"))
         for host in set(self._hosts) - set(names):
             self._drop(host)
         self._look(names, anew=names)
         self._ask(now)
         self._round, self._read_to = deque(names), now
+
+    def _listed(self, name: str) -> tuple[str, ...]:
+        """What is below a directory. One that is not there cannot be watched: then all is loaded again, until it is."""
+        names = _below(self._store, self.tree.directory(name), watch=True)
+        self._is_whole = self._is_whole and names is not None
+        return names or ()
+
+    def _hosts_listed(self) -> tuple[str, ...]:
+        return tuple(filter(_is_name, self._listed("hosts")))
 
     def _follow(self, changed: Collection[str], now: float) -> bool:
         """Whether there was anything to ask."""
@@ -88,13 +124,13 @@ class CellWatch:
         rung = {path.removeprefix(hosts).partition("/")[0] for path in changed if path.startswith(hosts)}
         listed: set[str] = set()
         if self.tree.directory("hosts") in changed:
-            names = _hosts(self._store, self.tree, watch=True)
+            names = self._hosts_listed()
             for host in set(self._hosts) - set(names):
                 self._drop(host)
             listed = set(names) - set(self._hosts)
             self._round.extend(listed)
         if self.tree.directory("alert") in changed:
-            alerted = frozenset(_names(self._store, self.tree.directory("alert"), watch=True))
+            alerted = frozenset(self._listed("alert"))
             rung |= (alerted ^ self._alerted) & set(self._hosts)
             self._alerted = alerted
         rung &= set(self._hosts)  # without those that were forgotten
@@ -108,10 +144,11 @@ class CellWatch:
 
     def _due(self, now: float) -> set[str]:
         """The hosts whose turn it is in the round."""
-        rate = min(len(self._round) / ROUND, RATE)
-        count = min(math.floor((now - self._read_to) * rate), len(self._round)) if rate else 0
+        rate = min(len(self._round) / ROUND, RATE, self._budget / max(1, len(self._round)))
+        due = (now - self._read_to) * rate
+        count = min(math.floor(due), len(self._round))
         if count:
-            self._read_to = now
+            self._read_to = now - due % 1 / rate  # a part of a host is due in the next turn
         self._round.rotate(-count)
         return {self._round[-1 - place] for place in range(count)}
 
@@ -140,7 +177,7 @@ class CellWatch:
 
 def read_cell(store: Store, tree: Tree) -> Cell:
     """A cell as it is now, read once. Raises Unreachable."""
-    names = _hosts(store, tree)
+    names = tuple(filter(_is_name, _names(store, tree.directory("hosts"))))
     requests, problems = asked(store, tree)
     return Cell(tree.cell, sights(store, tree, names), requests, problems)
 
@@ -177,21 +214,22 @@ def asked(store: Store, tree: Tree, watch: bool = False) -> tuple[dict[str, Aske
 
 
 def _names(store: Store, path: str, watch: bool = False) -> tuple[str, ...]:
-    """What is below a directory; nothing, where there is none yet. Raises Unreachable."""
+    """What is below a directory; nothing, where there is none. Raises Unreachable."""
+    return _below(store, path, watch) or ()
+
+
+def _below(store: Store, path: str, watch: bool = False) -> tuple[str, ...] | None:
+    """What is below a directory; None: there is none. Raises Unreachable."""
     [names] = store.children([path], watch)
     if isinstance(names, tuple):
         return tuple(sorted(names))
     if names is not Why.ABSENT:
         raise Unreachable(f"{path}: {names}")
-    return ()
-
-
-def _hosts(store: Store, tree: Tree, watch: bool = False) -> tuple[str, ...]:
-    """The hosts that are known. A name that no host may have is nobody's. Raises Unreachable."""
-    return tuple(filter(_is_name, _names(store, tree.directory("hosts"), watch)))
+    return None
 
 
 def _is_name(host: str) -> bool:
+    """Whether a host may be called so. A name that no host may have is nobody's."""
     try:
         fleet.host_name(host)
     except ValueError:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.protocol.serialization import Connect
 
 OTHERS_MAY = 0o077
 
@@ -74,7 +75,27 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo carrie
         return super().select(readers, writers, others, timeout)
 
 
-class Noting(logging.Handler):
+class Listening(logging.Logger):
+    """kazoo's log: nobody reads it, but what it warns of is kept, and for how long a server grants the session.
+
+    That time, which may be shorter than what was asked for, kazoo tells nobody but its log.
+    """
+
+    def __init__(self, note: Callable[[str], None], granted: Callable[[float], None]) -> None:
+        """granted: takes seconds, before the session counts as connected. Both are called by kazoo's threads."""
+        super().__init__("zookeeper", logging.WARNING)
+        self._granted = granted
+        self.addHandler(_Noting(note))
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        """A line, of whatever level."""
+        match args:
+            case (Connect() as answer,) if answer.time_out > 0:  # the question, a Connect too, has its number before it
+                self._granted(answer.time_out / 1000)
+        super().log(level, msg, *args, **more)
+
+
+class _Noting(logging.Handler):
     """Keeps what kazoo warns of."""
 
     def __init__(self, note: Callable[[str], None]) -> None:

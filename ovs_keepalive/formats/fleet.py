@@ -16,7 +16,19 @@ import msgspec
 from msgspec import Meta
 
 from ovs_keepalive.core.excerpt import short
-from ovs_keepalive.core.fleet import OWN_WORDS, VERSION, Claim, Done, Headroom, Help, HostState, Known, Member, PmdBrief
+from ovs_keepalive.core.fleet import (
+    OWN_WORDS,
+    VERSION,
+    Claim,
+    Done,
+    Headroom,
+    Help,
+    HostState,
+    Known,
+    Member,
+    PmdBrief,
+    request_id,
+)
 from ovs_keepalive.core.fleet import Tunnel as TunnelNoun
 from ovs_keepalive.formats.plain import LAST_MS, json_bytes, one_line, sound
 
@@ -139,7 +151,7 @@ def known(document: bytes, host: str) -> Known:
 
 def request(document: bytes, host: str, kind: str) -> Help:
     """What stands under the name of a request. Raises ValueError."""
-    read = _read(document, _Help, host)
+    read = _read(document, _Help, request_id(host, kind))
     _own_name(read.host, host)
     if read.kind != kind:
         raise ValueError(f"{host}: it is of kind {short(read.kind)!r} and stands under {kind!r}")

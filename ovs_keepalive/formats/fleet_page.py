@@ -18,7 +18,7 @@ from ovs_keepalive.core.fleet import HostState
 from ovs_keepalive.core.fleet_view import Change, Event, Fleet, Key, Request, Sight
 from ovs_keepalive.core.model import NEVER, Moment
 from ovs_keepalive.core.tunnels import Host, matrix
-from ovs_keepalive.formats.fleet_tables import host_document
+from ovs_keepalive.formats.fleet_tables import PROBLEMS, host_document
 from ovs_keepalive.formats.plain import json_bytes
 
 VERSION = 1  # of the documents; they grow by new keys, a changed meaning raises it
@@ -53,7 +53,7 @@ def snapshot(fleet: Fleet, log: Sequence[Event], told: Told) -> bytes:
         {
             **_head(fleet, told),
             "cells": {cell: _columns(sights, told.now.wall_ms) for cell, sights in by_cell.items()},
-            "requests": _requests(fleet.requests),
+            **_asked(fleet),
             "events": [list(event) for event in log],
         }
     )
@@ -67,7 +67,7 @@ def delta(fleet: Fleet, change: Change, log: Sequence[Event], told: Told) -> byt
     if change.forgotten:
         document["forgotten"] = [list(key) for key in change.forgotten]
     if change.requests:
-        document["requests"] = _requests(fleet.requests)
+        document |= _asked(fleet)
     if log:
         document["events"] = [list(event) for event in log]
     return json_bytes(document)
@@ -131,6 +131,12 @@ def _head(fleet: Fleet, told: Told) -> dict[str, Any]:
         "age_ms": age,
         "store": list(fleet.store),
     }
+
+
+def _asked(fleet: Fleet) -> dict[str, Any]:
+    """unread: of requests that cannot be read how many there are, and a line for each of the first."""
+    lines = [short(one, WHY) for one in fleet.problems[:PROBLEMS]]
+    return {"requests": _requests(fleet.requests), "unread": [len(fleet.problems), lines]}
 
 
 def _requests(requests: Iterable[Request]) -> list[dict[str, Any]]:

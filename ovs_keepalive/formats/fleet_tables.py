@@ -15,10 +15,11 @@ from ovs_keepalive.formats.tables import aligned, answer, columns, stamp, utc
 
 VERSION = 1  # of the documents; they grow by new keys, a changed meaning raises it
 LONGEST = 120  # characters of a reason
+PROBLEMS = 10  # requests that cannot be read, of which each has a line
 
 
-def status(sights: Sequence[Sight], requests: Sequence[Request], now_ms: int) -> str:
-    """`fleet status`. sights: worst first."""
+def status(sights: Sequence[Sight], requests: Sequence[Request], problems: Sequence[str], now_ms: int) -> str:
+    """`fleet status`. sights: worst first; problems: of requests that cannot be read."""
     rows: list[Sequence[str]] = [("CELL", "HOST", "STATE", "FOR", "PMDS", "BUSY", "FREE", "AGE", "WHY")]
     rows += [_row(one, now_ms) for one in sights]
     lines = [summary(sights), "", *aligned(rows)] if sights else [summary(sights)]
@@ -27,7 +28,15 @@ def status(sights: Sequence[Sight], requests: Sequence[Request], now_ms: int) ->
             "",
             *aligned([("REQUEST", "STATE", "FOR", "TRIES", "BY", "WHY"), *(_asked(one, now_ms) for one in requests)]),
         ]
+    if problems:
+        lines += ["", *unreadable(problems)]
     return answer(lines)
+
+
+def unreadable(problems: Sequence[str]) -> list[str]:
+    """Requests that cannot be read: a line each, of the first of them."""
+    lines = [f"request that cannot be read: {_why(one)}" for one in problems[:PROBLEMS]]
+    return lines + ([f"{len(problems) - PROBLEMS} more requests cannot be read"] if len(problems) > PROBLEMS else [])
 
 
 def summary(sights: Iterable[Sight]) -> str:
@@ -89,7 +98,9 @@ def event(one: Event) -> str:
 # --- JSON ----------------------------------------------------------------------------------------
 
 
-def status_document(sights: Sequence[Sight], requests: Sequence[Request], now_ms: int) -> dict[str, Any]:
+def status_document(
+    sights: Sequence[Sight], requests: Sequence[Request], problems: Sequence[str], now_ms: int
+) -> dict[str, Any]:
     """`fleet status --json`."""
     return {
         "version": VERSION,
@@ -97,6 +108,7 @@ def status_document(sights: Sequence[Sight], requests: Sequence[Request], now_ms
         "counts": {str(state): count for state, count in counts(sights).items()},
         "hosts": [host_document(one) for one in sights],
         "requests": [request_document(one) for one in requests],
+        "problems": list(problems),
     }
 
 

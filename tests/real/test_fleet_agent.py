@@ -134,7 +134,7 @@ def test_a_host_whose_agent_is_killed_is_gone_with_its_last_states_and_is_not_ca
         took = a.until_it_is("GONE", seconds=5)
         print(f"GONE {took:.2f} s after SIGTERM")
         assert a.runs("forget", "a").returncode == 0
-        assert a.status() == (0, {})
+        assert a.status() == (1, {}), "a fleet without hosts is not well"
 
 
 @pytest.mark.slow
@@ -147,6 +147,16 @@ def test_a_restart_within_the_sessions_timeout_stays(make_sandbox: Sandboxes, zo
         a.until_it_is(*FAIR)
         while time.monotonic() < deadline:
             assert a.status()[1]["a"]["state"] in FAIR
+
+
+@pytest.mark.slow
+def test_a_store_that_was_emptied_fills_again(make_sandbox: Sandboxes, zookeeper: Zookeeper) -> None:
+    with FleetHost(make_sandbox(), zookeeper, "a") as a, Client(Options(zookeeper.hosts, timeout=TIMEOUT)) as client:
+        a.until_it_is(*FAIR)
+        client.session._client.delete("/ovs-keepalive", recursive=True)
+        took = a.until_it_is(*FAIR)
+        print(f"back {took:.1f} s after the store was emptied")
+        assert "changed by others in between" not in a.said()
 
 
 @pytest.mark.slow

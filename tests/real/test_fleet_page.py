@@ -146,11 +146,13 @@ def test_filters_stand_in_the_address(browser: Browser, served: Served) -> None:
 
 def test_names_that_are_meant_to_harm_are_text(browser: Browser, served: Served) -> None:
     served.source.requests = tuple(Request("<i>c", help_of(name, why=name, last=name, n=3)) for name in HOSTILE)
+    served.source.problems = HOSTILE
     served.source.show(*(host(name, FAILURE, cell="<i>c", why=name, ver=name[:60]) for name in HOSTILE))
     browser.open(served.url)
     until(browser, f"{len(HOSTILE)} FAILURE")
     assert set(shown(browser)) == set(HOSTILE)
     assert set(HOSTILE) <= set(browser.text("#requests td").splitlines())
+    assert browser.text("#requests p").splitlines() == [f"{len(HOSTILE)} that cannot be read:", *HOSTILE]
     served.source.show(*(host(name, GONE, cell="<i>c", why=name) for name in HOSTILE))
     until(browser, f"{len(HOSTILE)} GONE")
     assert all(name in browser.text("#events") for name in HOSTILE)
@@ -180,6 +182,9 @@ def test_open_requests_show_who_claimed_them_and_since_when(browser: Browser, se
     served.source.requests = ()
     wait(lambda: browser.script("return document.querySelector('#help').hidden"), "the request is done")
     until(browser, "CLAIMED → none", "#events")
+    served.source.problems = ("c1: x--y: it is of version 2",)
+    until(browser, "1 that cannot be read:", "#requests")
+    assert "c1: x--y: it is of version 2" in browser.text("#requests")
 
 
 @pytest.mark.slow

@@ -261,6 +261,22 @@ def test_a_session_that_is_suspended_for_a_third_of_its_timeout_is_doubtful(own:
         client.until(lambda: not client.session.is_doubtful(time.monotonic()), "and it is not", 20)
 
 
+def test_a_session_is_doubtful_before_it_is_over_by_what_the_server_grants(tmp_path: Path) -> None:
+    """The server hangs, so that kazoo gives the connection up after two thirds; asked for were 60 s."""
+    granted = 4.0
+    with Zookeeper(tmp_path, most=granted) as own, planted(own, timeout=60.0) as connect:
+        client = connect()
+        own.servers[0].stop()
+        began = time.monotonic()
+        try:
+            client.until(lambda: client.session.is_doubtful(time.monotonic()), "it is doubtful", 3 * granted)
+        finally:
+            own.servers[0].go_on()
+        took = time.monotonic() - began
+        print(f"doubtful {took:.2f} s after the server hung, which granted {granted} s")
+        assert took <= granted + 0.5
+
+
 # --- 6, 7, 8: claims --------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from ovs_keepalive import mesh
 from ovs_keepalive.core.mesh import BRIDGE, Asked, port_name
 from ovs_keepalive.core.tunnels import End, Reach, View
 from tests.numbered import Sender, answer
-from tests.underlay import CELL, RATE, TOLD, Agents, Host, Underlay, arrived, ports, underlay
+from tests.underlay import CELL, RATE, TOLD, Agents, Host, Underlay, arrived, ports, routes, told, underlay
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
@@ -100,7 +100,7 @@ def test_packets_for_a_service_go_where_it_is_and_stay_at_home_once_it_is_here(n
     agents.until(lambda: all(BRIDGE in ports(host) for host in (a, b)), "both have the bridge")
     a.service_port("vm1", service="dns")
     b.service_port("dns0")
-    agents.until(lambda: near.routes == {"dns": "b"}, "a sends to b", 30)
+    agents.until(lambda: routes(near) == {"dns": "b"}, "a sends to b", 30)
 
     with Sender(a.dir / "vm1.stream", RATE):
         agents.until(lambda: len(arrived(b, "dns0")) > RATE, "a's packets are at b")
@@ -129,7 +129,7 @@ def test_packets_for_a_service_go_where_it_is_and_stay_at_home_once_it_is_here(n
         before = len(arrived(b, "dns0"))
         took = agents.until(lambda: len(arrived(b, "dns0")) > before + RATE, "and after a crash", 40)
         print(f"packets at b {took:.1f} s after vswitchd was back")
-    assert near.told == ("service dns: its port dns0 is not on the mesh's bridge: add it there",)
+    assert told(near) == ("service dns: its port dns0 is not on the mesh's bridge: add it there",)
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_of_two_the_one_with_most_headroom_serves_until_it_cannot_be_reached(net
     a.service_port("vm1", service="dns")
     for host in (b, c):
         host.service_port("dns0")
-    agents.until(lambda: near.routes == {"dns": "c"}, "a sends to c", 30)
+    agents.until(lambda: routes(near) == {"dns": "c"}, "a sends to c", 30)
     with Sender(a.dir / "vm1.stream", RATE):
         agents.until(lambda: len(arrived(c, "dns0")) > RATE, "its packets are at c")
         net.cut("c")
@@ -151,8 +151,8 @@ def test_of_two_the_one_with_most_headroom_serves_until_it_cannot_be_reached(net
         print(f"at the other one {took:.2f} s after the cut")
         assert took <= TOLD
         net.cut("b")
-        agents.until(lambda: near.routes == {}, "nobody is left")
-        assert near.told == ("service dns: neither here nor at a node that can be reached: its packets are dropped",)
+        agents.until(lambda: routes(near) == {}, "nobody is left")
+        assert told(near) == ("service dns: neither here nor at a node that can be reached: its packets are dropped",)
 
 
 def test_nothing_but_our_own_rows_is_touched_and_all_of_them_go_again(net: Underlay, agents: Agents) -> None:
@@ -190,6 +190,6 @@ def test_a_bridge_that_is_somebody_elses_is_left_alone(net: Underlay, agents: Ag
     a = net.host("a")
     a.vsctl("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev")
     fabric = agents.join(a, {})
-    agents.until(lambda: fabric.told, "it says so")
-    assert fabric.told[0].startswith(f"bridge {BRIDGE} is not the mesh of the cell {CELL}: rename or remove it")
+    agents.until(lambda: told(fabric), "it says so")
+    assert told(fabric)[0].startswith(f"bridge {BRIDGE} is not the mesh of the cell {CELL}: rename or remove it")
     assert ports(a) == []

@@ -119,13 +119,13 @@ def test_a_section_has_keys_of_its_own() -> None:
         "  zookeeper: zk1.example:2181,[::1]:2182\n"
         "  help: off\n"
         "  headroom-cpus: 2-5,8\n"
-        "  services: {web: vm1, dns: vm2}\n",
+        f"  services: {{web: vm1, {'d' * 64}: vm2}}\n",
         "c.yaml",
     ).fleet
     assert said.zookeeper == "zk1.example:2181,[::1]:2182"
     assert said.help == "off"
     assert said.headroom_cpus == "2-5,8"
-    assert said.services == {"web": "vm1", "dns": "vm2"}
+    assert said.services == {"web": "vm1", "d" * 64: "vm2"}
     assert said.refresh == Config().fleet.refresh
 
 
@@ -146,7 +146,11 @@ def test_no_host_is_in_a_fleet_by_default() -> None:
         ("fleet: {hook: run.sh}", ("fleet.hook: 'run.sh': expected an absolute path",)),
         ("fleet: {add-cores: 1-}", ("fleet.add-cores: '1-': expected CPUs",)),
         ("fleet: {session-timeout: 0}", ("fleet.session-timeout: 0: expected",)),
-        ("fleet: {services: {a: 1}}", ("fleet.services", "expected a map of names to names of ports")),
+        ("fleet: {services: {a: 1}}", ("fleet.services", "expected a map of names, of 1 to 64")),
+        (
+            f"fleet: {{services: {{{'x' * 65}: p}}}}",
+            (f"fleet.services: {{'{'x' * 65}': 'p'}}: expected a map of names, of 1 to 64 characters each, to names",),
+        ),
         ("fleet: on", ("fleet: 'on': expected `object`",)),
     ],
 )

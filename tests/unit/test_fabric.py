@@ -152,7 +152,7 @@ def test_while_a_pmd_stalls_no_port_and_no_flow_is_changed(database: Database, t
     live = {host: member(host) for host in "ab"}
     fabric.run(live, {"a", "b"}, at(0), held="PMD on core 3 DEAD")
     assert (database.sent, fabric.due()) == ([], math.inf)
-    assert fabric.told == ("ports and flows of the mesh stay as they are: PMD on core 3 DEAD",)
+    assert fabric._held == "ports and flows of the mesh stay as they are: PMD on core 3 DEAD"
     fabric.run(live, {"a", "b"}, at(1))
     assert [one.comment for one in database.sent] == ["mesh makes the bridge; adds b"]
     database.sent[0].ends = Outcome.DONE  # what is under way when it stalls is seen to its end

@@ -14,7 +14,7 @@ from ovs_keepalive.core.help import COOLDOWN, PROMISE, Mode, promised
 from ovs_keepalive.core.model import Moment
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.desk import OWN_EVERY, Desk, Now, Rules
-from ovs_keepalive.fleet.store import Create, Node, Unreachable, Why
+from ovs_keepalive.fleet.store import Create, Node, Refused, Unreachable, Why
 from ovs_keepalive.fleet.tree import Tree, make
 from tests.memory_store import Ensemble, MemoryStore
 
@@ -111,6 +111,18 @@ def test_a_new_agent_takes_over_what_the_old_one_asked(ensemble: Ensemble, boss:
     assert again.desk.has_open
     again.turn()
     assert boss.requests() == {}
+
+
+def test_what_could_not_be_asked_for_is_asked_for_in_the_next_turn(ensemble: Ensemble, boss: Claims) -> None:
+    a = Host(ensemble, "a")
+    a.turn()
+    nodes = dict(ensemble.nodes)
+    ensemble.nodes.clear()
+    with pytest.raises(Refused, match="help/a--dead: there is no such node"):
+        a.turn(troubles=ILL)
+    ensemble.nodes.update(nodes)
+    a.turn(troubles=ILL)
+    assert list(boss.requests()) == ["a--dead"]
 
 
 def test_while_all_is_well_the_store_is_not_asked_again(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +230,22 @@ def test_a_hook_that_succeeds_completes_the_request(
     b.turn(ROOM)
     [done] = boss.records()
     assert done.result == "hook hook: moved a, fence 1"
+
+
+def test_a_request_that_is_posted_anew_runs_its_hook_again(
+    ensemble: Ensemble, boss: Claims, hosts: list[Host], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    b = Host(ensemble, "b", Mode.HOOK, hook(tmp_path, f"echo $OVSKA_REQUEST_ID $OVSKA_POSTED $OVSKA_FENCE >> {runs}"))
+    hosts.append(b)
+    for number in range(4):
+        boss.post(Help("a", "manual", "take vm7", WALL + number))
+        b.now += PROMISE
+        run_out(b, boss)
+        b.turn(ROOM)
+        assert boss.requests() == {}, "done, and not given back"
+    assert runs.read_text().splitlines() == [f"a--manual {WALL + number} 1" for number in range(4)]
+    assert [done.n for done in boss.records()] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("script", "words"), [("exit 75", "gives it back"), ("exit 3", "status 3")])
@@ -341,7 +369,7 @@ def test_an_orderly_end_gives_back_what_is_claimed(
     b = Host(ensemble, "b", Mode.HOOK, hook(tmp_path, "sleep 600"))
     hosts.append(b)
     b.turns(3, ROOM)
-    b.desk.close(b.moment)
+    b.desk.close("the agent ends", b.moment)
     one, _ = boss.requests()["a--dead"]
     assert one.last == "hook hook: the agent ends: killed"
     assert TREE.claim("a--dead") not in ensemble.nodes

@@ -113,6 +113,14 @@ def test_names_are_read_as_they_were(names: list[str]) -> None:
     assert _names(json.loads(body)["cells"]["c1"]) == sorted(names)
 
 
+def test_requests_that_cannot_be_read_are_counted_and_the_first_are_told() -> None:
+    before, after = fleet(sight("a")), fleet(sight("a"))._replace(problems=tuple(f"c1: x{n}: bad" for n in range(12)))
+    wanted = [12, [f"c1: x{n}: bad" for n in range(10)]]
+    assert json.loads(fleet_page.snapshot(after, [], Told("boot", 1, NOW)))["unread"] == wanted
+    change = fleet_view.change(before, after)
+    assert json.loads(fleet_page.delta(after, change, (), Told("boot", 2, NOW)))["unread"] == wanted
+
+
 def test_a_delta_has_what_changed_and_nothing_else() -> None:
     before = fleet(sight("a"), sight("b"), sight("c"))
     after = fleet(sight("a"), sight("b", HostState.GONE), requests=(Request("c1", help_of("b"), CLAIM),))

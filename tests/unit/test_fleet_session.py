@@ -47,8 +47,8 @@ def server(*answers: bytes) -> Iterator[str]:
 
 
 @contextmanager
-def client_of(servers: str) -> Iterator[Client]:
-    client = Client(Options(servers, timeout=2.0))
+def client_of(servers: str, timeout: float = 2.0) -> Iterator[Client]:
+    client = Client(Options(servers, timeout=timeout))
     client.session.start()
     try:
         yield client
@@ -99,6 +99,16 @@ def test_who_answers_nothing_is_waited_for_until_the_deadline(monkeypatch: pytes
         with pytest.raises(Unsure, match="did not answer within 0 s"):
             client.session.write(Put("/a", b""))
         assert time.monotonic() - began < 3.0
+
+
+@pytest.mark.parametrize(("asked", "doubtful"), [(60.0, 4.0 / 3), (3.0, 1.0)])
+def test_a_session_is_doubtful_after_a_third_of_what_was_asked_for_and_granted(asked: float, doubtful: float) -> None:
+    with server(HELLO, b"") as servers, client_of(servers, asked) as client:  # it grants 4 s
+        client.until(lambda: client.session.link is Link.CONNECTED, "connected")
+        client.session._told("SUSPENDED")
+        lost = client.session.link_since
+        assert not client.session.is_doubtful(lost + doubtful - 0.01)
+        assert client.session.is_doubtful(lost + doubtful + 0.01)
 
 
 def test_where_nobody_listens_nothing_is_sent_and_the_end_is_soon() -> None:

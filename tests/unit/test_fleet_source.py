@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from ovs_keepalive.core.fleet import HostState
-from ovs_keepalive.core.fleet_view import Fleet
+from ovs_keepalive.core.fleet_view import Fleet, change
 from ovs_keepalive.core.model import NEVER, Moment
 from ovs_keepalive.fleet.claims import Claims
 from ovs_keepalive.fleet.members import Membership
 from ovs_keepalive.fleet.session import News
-from ovs_keepalive.fleet.store import Link, Why
+from ovs_keepalive.fleet.store import Create, Link, Why
 from ovs_keepalive.fleet.tree import Tree
 from ovs_keepalive.fleet_source import CELLS_AGAIN, Pictures
 from tests.fleets import help_of, member
@@ -120,6 +120,17 @@ def test_a_request_and_its_end_are_seen(ensemble: Ensemble) -> None:
     claims.post(asked)
     [request] = viewer.look().requests
     assert (request.cell, request.help) == ("c1", asked)
+
+
+def test_a_request_that_cannot_be_read_is_told_with_its_cell(ensemble: Ensemble) -> None:
+    viewer = Viewer(ensemble)
+    before = viewer.look()
+    assert before.problems == ()
+    ensemble.change(0, [Create(CELLS[1].help("x--y"), b"{", ())])
+    after = viewer.look()
+    [problem] = after.problems
+    assert problem.startswith("c2: x--y: ")
+    assert change(before, after).requests
 
 
 def test_a_picture_in_which_nothing_changed_is_made_of_the_same_things(ensemble: Ensemble) -> None:

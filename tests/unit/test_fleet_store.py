@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from ovs_keepalive.fleet import session, watch
 from ovs_keepalive.fleet.claims import KEPT, SLACK, Claims
 from ovs_keepalive.fleet.members import Membership, Rivalled, forget
 from ovs_keepalive.fleet.session import News, Options, Session
-from ovs_keepalive.fleet.store import Create, Delete, Link, Put, Right, Unreachable, Unsure
+from ovs_keepalive.fleet.store import Create, Delete, Link, Node, Put, Refused, Right, Unreachable, Unsure, Why
 from ovs_keepalive.fleet.tree import Guard, Tree
 from ovs_keepalive.fleet.watch import CellWatch, read_cell
 from ovs_keepalive.fleet.wire import Tls
@@ -112,6 +115,18 @@ def test_a_node_whose_document_was_taken_away_puts_it_back(ensemble: Ensemble) -
     ensemble.change(0, [Delete(TREE.live(HOST)), Delete(TREE.alert(HOST))])
     place.tell(member(seq=8))
     assert {TREE.live(HOST), TREE.alert(HOST)} <= set(ensemble.nodes)
+
+
+def test_where_the_cell_is_gone_a_node_says_so_and_is_back_once_it_is_made_anew(ensemble: Ensemble) -> None:
+    store = ensemble.session()
+    place = Membership(store, TREE, HOST)
+    place.tell(member())
+    ensemble.empty()
+    with pytest.raises(Refused, match=r"hosts/node-07: there is no such node"):
+        place.tell(member(seq=8))
+    TREE.plant(store)
+    place.tell(member(seq=9))
+    assert {TREE.live(HOST), TREE.known(HOST), TREE.alert(HOST)} <= set(ensemble.nodes)
 
 
 def test_an_orderly_end_leaves_what_is_known(ensemble: Ensemble) -> None:
@@ -303,6 +318,12 @@ def test_a_request_that_cannot_be_read_is_nobodys(ensemble: Ensemble) -> None:
     assert all(problem.isprintable() for problem in problems)
 
 
+def test_a_request_in_a_cell_that_is_not_there_is_refused_and_was_not_posted_before(ensemble: Ensemble) -> None:
+    with pytest.raises(Refused, match="there is no such node") as refused:
+        Claims(ensemble.session(), Tree("typo"), HOST).post(help_of(n=0))
+    assert refused.value.why is Why.ABSENT
+
+
 def test_a_kind_that_would_be_read_as_another_host_is_refused(ensemble: Ensemble) -> None:
     with pytest.raises(ValueError, match="no kind of request"):
         Claims(ensemble.session(), TREE, HOST).post(help_of(kind="a--b"))
@@ -314,9 +335,9 @@ def test_a_kind_that_would_be_read_as_another_host_is_refused(ensemble: Ensemble
 class Follower:
     """A reader with its own clock."""
 
-    def __init__(self, ensemble: Ensemble) -> None:
+    def __init__(self, ensemble: Ensemble, budget: float = math.inf) -> None:
         self.store: MemoryStore = ensemble.session()
-        self.watch = CellWatch(self.store, TREE)
+        self.watch = CellWatch(self.store, TREE, budget)
         self.now = 0.0
 
     def turn(self, seconds: float = 0.0) -> dict[str, HostState]:
@@ -439,7 +460,103 @@ def test_a_reader_that_comes_before_every_member_sees_the_first_one(ensemble: En
     assert reader.turn() == {}
     TREE.plant(ensemble.session())
     Membership(ensemble.session(), TREE, HOST).tell(member())
+    assert reader.turn(seconds=watch.AGAIN) == {HOST: HostState.FAILURE}
+
+
+def test_a_reader_sees_a_store_that_was_emptied_fill_again(ensemble: Ensemble) -> None:
+    reader = Follower(ensemble)
+    Membership(ensemble.session(), TREE, HOST).tell(member())
     assert reader.turn() == {HOST: HostState.FAILURE}
+    ensemble.empty()
+    assert reader.turn() == {}
+    TREE.plant(ensemble.session())
+    place = Membership(ensemble.session(), TREE, HOST)
+    place.tell(member(**WELL))
+    assert reader.turn(seconds=watch.AGAIN) == {HOST: HostState.WELL}
+    place.tell(member())
+    assert reader.turn() == {HOST: HostState.FAILURE}, "and follows it"
+
+
+@pytest.mark.parametrize("name", ["hosts", "alert"])
+def test_a_reader_follows_again_when_a_directory_that_went_is_back(ensemble: Ensemble, name: str) -> None:
+    reader = Follower(ensemble)
+    assert reader.turn() == {}
+    ensemble.change(0, [Delete(TREE.directory(name))])
+    assert reader.turn() == {}
+    TREE.plant(ensemble.session())
+    place = Membership(ensemble.session(), TREE, HOST)
+    place.tell(member(**WELL))
+    assert reader.turn(seconds=watch.AGAIN) == {HOST: HostState.WELL}
+    place.tell(member())
+    assert reader.turn() == {HOST: HostState.FAILURE}
+
+
+def reads(reader: Follower, seconds: float, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Documents of hosts a second that it reads, with a turn a second."""
+    count = 0
+    read = reader.store.read
+
+    def counted(paths: Sequence[str], watch: bool = False) -> list[Node | Why]:
+        nonlocal count
+        count += sum(path.endswith("/live") for path in paths)
+        return read(paths, watch)
+
+    monkeypatch.setattr(reader.store, "read", counted)
+    for _ in range(round(seconds)):
+        reader.turn(seconds=1.0)
+    return count / seconds
+
+
+@pytest.mark.parametrize(
+    ("hosts", "budget", "rate"),
+    [(20, watch.MEMBERS, 4.0), (250, watch.MEMBERS, 8.0), (300, watch.MEMBERS, 6.67), (250, math.inf, 50.0)],
+)
+def test_what_all_members_read_together_stays_within_a_budget(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, hosts: int, budget: float, rate: float
+) -> None:
+    store = ensemble.session()
+    for number in range(hosts):
+        Membership(store, TREE, f"h{number}").tell(member(f"h{number}", **WELL))
+    reader = Follower(ensemble, budget)
+    reader.turn()
+    assert reads(reader, 40.0, monkeypatch) == pytest.approx(rate, rel=0.05)
+
+
+def test_a_cell_that_cannot_be_loaded_is_tried_again_ever_more_seldom(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, tries = Follower(ensemble), []
+    children = reader.store.children
+
+    def slow(paths: Sequence[str], watch: bool = False) -> list[tuple[str, ...] | Why]:
+        tries.append(reader.now)
+        raise Unreachable("it answers too slowly")
+
+    monkeypatch.setattr(reader.store, "children", slow)
+    for _ in range(39):
+        with pytest.raises(Unreachable, match="it answers too slowly"):
+            reader.turn(seconds=1.0)
+    assert [later - earlier for earlier, later in itertools.pairwise(tries)] == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    monkeypatch.setattr(reader.store, "children", children)
+    assert reader.turn(seconds=watch.LONGEST) == {}
+    reader.store.links = [Link.SUSPENDED, Link.CONNECTED]
+    monkeypatch.setattr(reader.store, "children", slow)
+    tries.clear()
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            reader.turn(seconds=1.0)
+    assert len(tries) == 2, "after a success it begins again"
+
+
+def test_a_new_connection_is_worth_a_try_at_once(ensemble: Ensemble) -> None:
+    reader = Follower(ensemble)
+    reader.store.is_over = True
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            reader.turn(seconds=1.0)
+    reader.store.is_over = False
+    reader.store.links = [Link.CONNECTED]
+    assert reader.turn() == {}
 
 
 def test_a_host_that_was_forgotten_is_seen_no_more(ensemble: Ensemble) -> None:

@@ -32,7 +32,7 @@ def fleet() -> Fleet:
 
 def test_every_host_is_listed_the_worst_first() -> None:
     seen = fleet()
-    text = fleet_tables.status(worst_first(seen.sights.values()), seen.requests, NOW)
+    text = fleet_tables.status(worst_first(seen.sights.values()), seen.requests, (), NOW)
     lines = text.splitlines()
     assert lines[0] == "4 hosts: 1 GONE, 2 FAILURE, 1 WELL"
     assert lines[2].split() == ["CELL", "HOST", "STATE", "FOR", "PMDS", "BUSY", "FREE", "AGE", "WHY"]
@@ -45,7 +45,16 @@ def test_every_host_is_listed_the_worst_first() -> None:
 
 
 def test_nobody_at_all() -> None:
-    assert fleet_tables.status([], [], NOW) == "0 hosts\n"
+    assert fleet_tables.status([], [], [], NOW) == "0 hosts\n"
+
+
+def test_requests_that_cannot_be_read_have_a_line_each_of_the_first_ten() -> None:
+    problems = [f"c1: x{number}--{HOSTILE}: it is of version 2{'.' * 500}" for number in range(12)]
+    lines = fleet_tables.status([], [], problems, NOW).splitlines()
+    assert lines[2].startswith("request that cannot be read: c1: x0--x [2J y: it is of version 2")
+    assert lines[11].startswith("request that cannot be read: c1: x9--")
+    assert lines[12:] == ["2 more requests cannot be read"]
+    assert all(line.isprintable() and len(line) < 160 for line in lines)
 
 
 def test_a_host_that_is_gone_shows_its_pmds_as_it_said_last() -> None:
@@ -84,10 +93,11 @@ def test_an_event_is_a_line() -> None:
 def test_the_document_holds_every_fact() -> None:
     seen = fleet()
     sights = worst_first(seen.sights.values())
-    said = json.loads(json_text(fleet_tables.status_document(sights, seen.requests, NOW)))
+    said = json.loads(json_text(fleet_tables.status_document(sights, seen.requests, ("c1: bad",), NOW)))
     assert said["counts"] == {"GONE": 1, "FAILURE": 2, "WELL": 1}
     gone = said["hosts"][0]
     assert (gone["host"], gone["state"], gone["since"]) == ("c", "GONE", None)
     assert [pmd["state"] for pmd in gone["said"]["pmds"]] == ["ALIVE", "DEAD"]
     assert gone["said"]["headroom"] == {"cores": {"0": 2, "1": 0}, "busy": {"0": 41, "1": 7}}
     assert said["requests"][0]["claim"]["by"] == "node-09"
+    assert said["problems"] == ["c1: bad"]

@@ -180,3 +180,17 @@ def test_an_address_that_two_claim_is_neithers() -> None:
     fleet = {"a": host("192.0.2.1", tunnel("192.0.2.2")), "b": host("192.0.2.2"), "c": host("192.0.2.2")}
     found = matrix(fleet)
     assert (found.links, found.strangers) == ((), {"a": 1})
+
+
+def test_a_host_that_is_gone_takes_no_address_from_one_that_is_there() -> None:
+    gone = host("192.0.2.2", tunnel("192.0.2.1", "down"), seen=False)
+    fleet = {"a": host("192.0.2.1", tunnel("192.0.2.2")), "b": gone, "c": host("192.0.2.2", tunnel("192.0.2.1"))}
+    found = matrix(fleet)
+    assert [(link.a, link.b, link.reach, link.view) for link in found.links] == [("a", "c", Reach.UP, View.AGREED)]
+    assert found.strangers == {}
+
+
+def test_an_address_that_two_claim_who_are_both_gone_is_neithers() -> None:
+    gone = host("192.0.2.2", seen=False)
+    found = matrix({"a": host("192.0.2.1", tunnel("192.0.2.2")), "b": gone, "c": gone})
+    assert (found.links, found.strangers) == ((), {"a": 1})

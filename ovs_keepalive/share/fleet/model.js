@@ -17,6 +17,7 @@ export const fleet = {
   dataAge: null, // ms, when it was told; null: nothing was read yet
   hosts: new Map(), // by keyOf
   requests: [],
+  unread: [0, []], // of requests that cannot be read how many there are, and a line for each of the first
   events: [], // oldest first
 };
 
@@ -35,6 +36,7 @@ export function takeSnapshot(told) {
   fleet.hosts = new Map();
   for (const [cell, columns] of Object.entries(told.cells)) takeCell(cell, columns, told.at);
   fleet.requests = told.requests;
+  fleet.unread = told.unread;
   fleet.events = told.events;
 }
 
@@ -44,7 +46,7 @@ export function takeDelta(told) {
   takeHead(told);
   for (const values of told.hosts ?? []) take(values, told.at);
   for (const [cell, host] of told.forgotten ?? []) fleet.hosts.delete(keyOf(cell, host));
-  if (told.requests) fleet.requests = told.requests;
+  if (told.requests) Object.assign(fleet, { requests: told.requests, unread: told.unread });
   if (told.events) fleet.events = [...fleet.events, ...told.events].slice(-EVENTS);
   return true;
 }

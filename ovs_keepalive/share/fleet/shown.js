@@ -71,8 +71,12 @@ export function drawCells(asked) {
 }
 
 export function drawRequests() {
-  $("help").hidden = !fleet.requests.length;
-  fill($("requests"), fleet.requests, () => [requestTable(fleet.requests)]);
+  const [unread, lines] = fleet.unread;
+  $("help").hidden = !fleet.requests.length && !unread;
+  fill($("requests"), [fleet.requests, fleet.unread], () => [
+    ...(fleet.requests.length ? [requestTable(fleet.requests)] : []),
+    ...(unread ? [make("p", "note", `${unread} that cannot be read:`), ...lines.map((line) => make("p", "note", line))] : []),
+  ]);
 }
 
 /** Who asks for what, who has claimed it, since when. */
