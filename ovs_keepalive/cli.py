@@ -282,9 +282,11 @@ def _fleet(options: argparse.Namespace) -> int:
 def _unmesh(config: Config, remote: str) -> int:
     if config.fleet.mesh:
         raise Problem("fleet unmesh: fleet.mesh is true: the agent would make it anew: set it to false first", USAGE)
-    from ovs_keepalive import fleet_access, mesh
+    from ovs_keepalive import fleet_access, mesh, stall
     from ovs_keepalive.core.mesh import Asked
 
+    if why := stall.objection(dirs.rundir(), _vswitchd_pidfile(None, config)):
+        raise Problem(f"fleet unmesh: {why}", USAGE)
     asked = Asked(config.fleet.cell, fleet_access.own_name(config.fleet), config.fleet.address)
     try:
         print(mesh.remove(remote, dirs.rundir(), asked))

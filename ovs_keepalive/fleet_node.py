@@ -23,13 +23,14 @@ from ovs_keepalive.core.model import BAD, Moment, VswitchdState
 from ovs_keepalive.fleet_load import Cores, LoadSensor
 from ovs_keepalive.formats import node_brief
 from ovs_keepalive.formats.procfs import parse_cpu_list
-from ovs_keepalive.question import Question, daemon_socket
+from ovs_keepalive.question import LOOKED, Question, daemon_socket
 from ovs_keepalive.subscription import Subscription
 
 log = ovs.vlog.Vlog("fleet_node")
 
 EVERY = 1.0  # seconds between two questions to the daemon
 SILENT = 5.0  # seconds without an answer after which nothing is known of the node
+ENABLE = "ovs-vsctl set Open_vSwitch . other_config:enable-keepalive=true"
 
 
 class Place(NamedTuple):
@@ -82,6 +83,9 @@ class OwnNode:
         except ValueError as error:
             self._lose(f"what the daemon answers is no node document: {error}", now)
             return
+        if brief.age > LOOKED:  # told without its age: each other word goes to the whole fleet
+            self._lose(f"the daemon answers, but has not looked for {LOOKED:g} s", now)
+            return
         since = self.brief.since if self.is_known and brief.state is self.brief.state else brief.since
         self.brief, self.is_known = brief._replace(since=since), True
 
@@ -91,8 +95,8 @@ class OwnNode:
 
     @property
     def vouched(self) -> bool:
-        """Whether vswitchd runs and answers, as far as anybody says: of one that does not OVSDB keeps what it wrote."""
-        return self.brief.vswitchd in ("", VswitchdState.RUNNING)
+        """Whether somebody says that vswitchd runs and answers: of one that does not OVSDB keeps what it wrote."""
+        return self.brief.vswitchd == VswitchdState.RUNNING
 
     @property
     def objection(self) -> str:
@@ -103,6 +107,8 @@ class OwnNode:
         stalled = [f"core {one.brief.core} {one.brief.state}" for one in self.brief.pmds if one.brief.state in BAD]
         if self.brief.state is HostState.UNKNOWN:
             return f"nobody says how the PMDs are: {self.brief.why or 'the daemon was not asked yet'}"
+        if self.brief.state is HostState.DISABLED:
+            return f"nobody says how the PMDs are: keepalive is disabled: {ENABLE}"
         if not self.vouched:
             return f"vswitchd is {self.brief.vswitchd}"
         return f"PMD on {', '.join(stalled)}" if stalled else ""

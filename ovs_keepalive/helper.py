@@ -70,10 +70,16 @@ class Helper(Generic[Answer]):
         if self._process is not None and self._process.stdout is not None:
             poller.fd_wait(self._process.stdout.fileno(), ovs.poller.POLLIN)
 
-    def amend(self, now: float, line: bytes) -> None:
-        """Put another question in the place of the one that is asked, of a process that takes the newest."""
-        if self._process is not None:
-            self._say(self._process, line, now)
+    def amend(self, now: float, ask: Callable[[float], bytes], period: float) -> None:
+        """Put another question in the place of the one that is asked, of a process that takes the newest.
+
+        The answer is due when it was. If it is overdue it is on its way, and the other one is the next: in a period.
+        """
+        if self._process is None:
+            return
+        if self._asked <= now:
+            self._asked = now + period
+        self._say(self._process, ask(self._asked - now), now)
 
     def dismiss(self, now: float) -> None:
         """Ask it nothing more: it ends by itself, once it has made good what it began. Nobody waits for that."""

@@ -67,7 +67,7 @@ class OffloadWatch:
         self._wanted, self._limits, self._share, self._most = NO_MODE, LIMITS, 0.005, 50_000
         self._child = child
         self._note = note
-        self._asked: Ask | None = None  # what the process was told last, but for its wait
+        self._asked: Ask | None = None  # what the process was told last
         self._snapshot: Snapshot | None = None
         self._report: Report | None = None
         self._began: float | None = None  # monotonic: the first snapshot
@@ -94,9 +94,9 @@ class OffloadWatch:
             return
         if self.arm is not None and (why := offload_arm.ended(self.arm, now, _process(snapshot), (), "")):
             self._disarm(now, why)
-        if self._asked is not None and self._question(self._asked.wait) != self._asked:
-            self._child.amend(now.mono, self._asking(self._asked.wait))
         pause = max(FIRST, self._report.pause if self._report is not None else 0.0)
+        if self._asked is not None and self._question(self._asked.wait) != self._asked:
+            self._child.amend(now.mono, self._asking, pause)
         report = self._child.turn(now.mono, self._asking, pause)
         if report is not None:
             self._take_in(report, now)

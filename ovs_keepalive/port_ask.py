@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from ovs_keepalive import stall
 from ovs_keepalive.core.model import NEVER, Seen
 from ovs_keepalive.core.places import Account
 from ovs_keepalive.sensors import appctl_client, places
@@ -26,11 +28,20 @@ class Vswitchd:
 
     def __init__(self, rundir: Path, pidfile: Path | None) -> None:
         self.rundir = rundir
+        self._pidfile = pidfile
         self._sensor = VswitchdSensor(rundir, pidfile)
 
-    def check(self) -> None:
-        """Whether it answers: without it nothing could be verified."""
+    def check(self, insists: bool, say: Callable[[str], None]) -> None:
+        """Whether its ports may be changed: it answers, or nothing could be verified, and no PMD stalls.
+
+        insists: only say so, if one does. Raises Refused.
+        """
         self.ask("version")
+        why = stall.objection(self.rundir, self._pidfile)
+        if why and not insists:
+            raise Refused(f"{why}; or insist with --force")
+        if why:
+            say(f"warning: {why}")
 
     def ask(self, method: str, *arguments: str) -> str:
         """One command of its control socket. Raises Refused; with status 2 when it objects to the arguments."""

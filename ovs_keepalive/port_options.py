@@ -38,17 +38,17 @@ def add(verbs: Any, database: argparse.ArgumentParser) -> None:
     new.add_argument("--queues", type=int, default=1, metavar="N", help="pairs of queues of the VM (1)")
     new.add_argument("--normal-flow", action="store_true", help="add a flow that forwards as a switch does")
     new.add_argument("--keep", action="store_true", help="leave a port that fails the verification, for study")
-    _force(new, "also on a bridge of a controller's")
+    _force(new, "also on a bridge of a controller's, and while a PMD stalls")
 
     gone = _verb(actions, "del", database, "take a port away")
     _name(gone)
-    _force(gone, "also if a VM is connected, or the bridge is a controller's")
+    _force(gone, "also if a VM is connected, the bridge is a controller's, or a PMD stalls")
 
     moved = _verb(actions, "migrate", database, "make a client port of a legacy server port")
     _name(moved)
     _place(moved)
     moved.add_argument("--queues", type=int, default=1, metavar="N", help="pairs of queues of the VM (1)")
-    _force(moved, "also if a VM is connected, or the bridge is a controller's")
+    _force(moved, "also if a VM is connected, the bridge is a controller's, or a PMD stalls")
 
     path = _verb(actions, "path", database, "whether a packet from one port reaches another")
     path.add_argument("source", metavar="A", help="the port that it comes in by")

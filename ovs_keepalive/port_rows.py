@@ -15,7 +15,7 @@ import ovs.db.idl
 import ovs.poller
 
 from ovs_keepalive.publishers import schema
-from ovs_keepalive.publishers.session import MAP, AwareIdl, Follower
+from ovs_keepalive.publishers.session import MAP, AwareIdl, Follower, monitored
 from ovs_keepalive.sensors.ports import Row
 
 DEADLINE = 3.0  # seconds for the statistics
@@ -43,7 +43,7 @@ class _Idl(AwareIdl):
     """Counts how often each Interface's peer left."""
 
     def __init__(self, remote: str) -> None:
-        super().__init__(remote, TABLES)
+        super().__init__(remote, monitored(TABLES))
         self.drops: Counter[str] = Counter()
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:

@@ -140,7 +140,7 @@ def _add(room: _Room, options: argparse.Namespace) -> None:
     switch = room.db.switch()
     _refuse(first_objection(port_plan.BEFORE_ADD, wish, switch))
     vm = _vm_user(options.vm_user)
-    room.vswitchd.check()
+    room.vswitchd.check(wish.force, room.say)
     if wish.server:
         socket = f"{_socket_directory(room, switch)}/{wish.name}"
         _refuse(places.objection_to_server(files.look(socket), vm))
@@ -292,7 +292,7 @@ def _delete(room: _Room, options: argparse.Namespace) -> None:
     wish = Wish(options.name, force=options.force)
     switch = room.db.switch()
     _refuse(first_objection(port_plan.BEFORE_DEL, wish, switch))
-    room.vswitchd.check()
+    room.vswitchd.check(wish.force, room.say)
     found = switch.find(wish.name)
     assert found is not None  # noqa: S101 -- else refused
     bridge, [iface] = found[0], found[1].interfaces
@@ -315,7 +315,7 @@ def _migrate(room: _Room, options: argparse.Namespace) -> None:
     switch = room.db.switch()
     _refuse(port_plan.bad_numbers(wish, switch) or first_objection(port_plan.BEFORE_MIGRATE, wish, switch))
     vm = _vm_user(options.vm_user)
-    room.vswitchd.check()
+    room.vswitchd.check(wish.force, room.say)
     wish = _with_client_path(room, wish, switch, vm)
     found = switch.find(wish.name)
     assert found is not None  # noqa: S101 -- else refused

@@ -11,6 +11,7 @@ from ovs_keepalive.sensors.appctl_client import AppctlClient, NoAnswer, Refused
 
 DEADLINE = 2.0  # seconds for an answer
 STALE = 1.5  # seconds after which an answer is old
+LOOKED = 3.0  # seconds after which a daemon that looks once a second at least has not looked
 
 
 class Question:
@@ -95,6 +96,11 @@ class Question:
             self._path, self._client = path, AppctlClient(path)
         self._client.receive()  # it may have hung up since
         self._client.ask(*self._words)
+
+
+def standing(seconds: float) -> str:
+    """Why what a daemon answers is old, though it answers; "" while it is new. seconds: since its newest look."""
+    return f"the daemon answers, but has not looked for {seconds:.0f} s" if seconds > LOOKED else ""
 
 
 def daemon_socket(rundir: Path) -> Path:

@@ -26,14 +26,13 @@ from ovs_keepalive.formats import document, node, screen
 from ovs_keepalive.formats.node import Node
 from ovs_keepalive.formats.plain import json_line, one_line
 from ovs_keepalive.formats.view import Open, View, keys, press, rows
-from ovs_keepalive.question import Question, daemon_socket
+from ovs_keepalive.question import Question, daemon_socket, standing
 from ovs_keepalive.terminal import Terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EVERY = 0.5  # seconds between two questions for the state
-LOOKED = 3.0  # seconds after which a daemon that looks once a second at least has not looked
 ESCAPE = 0.05  # seconds after which an escape is no beginning of another key
 WELL, UNHEALTHY, UNREACHABLE = 0, 1, 3
 NO_RICH = "show --watch: plain lines, since rich is not installed: pip install 'ovs-keepalive[cli]'"
@@ -90,8 +89,7 @@ class Watched:
             return why
         if self.node is None:
             return "asking the daemon"
-        standing = now - self._moved
-        return f"the daemon answers, but has not looked for {standing:.0f} s" if standing > LOOKED else ""
+        return standing(now - self._moved)
 
     def status(self, now: float) -> int:
         """The exit status: 0 well, 1 not, 3 not known."""

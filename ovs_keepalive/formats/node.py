@@ -71,6 +71,7 @@ class Node(msgspec.Struct):
     pmds: list[Pmd]
     blind: list[str]
     transitions: list[Transition]  # newest last
+    age_ms: float = 0.0  # of that look; not told by every version
 
 
 def read(document: Any) -> Node:

@@ -41,6 +41,7 @@ class _Node(msgspec.Struct):
     at: int
     vswitchd: _Vswitchd
     pmds: list[_Pmd]
+    age_ms: float = 0.0  # not told by every version
 
 
 class Polled(NamedTuple):
@@ -58,6 +59,7 @@ class Brief(NamedTuple):
     why: str  # "" while it is well
     pmds: tuple[Polled, ...]
     vswitchd: str = ""  # core.model.VswitchdState, or a later version's; "": not known
+    age: float = 0.0  # seconds since the daemon's newest look
 
 
 def silent(why: str, since: int) -> Brief:
@@ -74,7 +76,8 @@ def read(text: str) -> Brief:
     state = HostState(node.health) if node.health in OWN_WORDS else HostState.UNKNOWN
     quiet = state in (HostState.WELL, HostState.DISABLED)
     vswitchd = node.vswitchd.state if node.enabled else ""  # nobody looks while it is disabled
-    return Brief(state, _since(node, state), "" if quiet else node.summary, tuple(map(_polled, node.pmds)), vswitchd)
+    why, pmds = "" if quiet else node.summary, tuple(map(_polled, node.pmds))
+    return Brief(state, _since(node, state), why, pmds, vswitchd, node.age_ms / 1000)
 
 
 def with_busy(polled: Polled, shares: Mapping[int, float]) -> PmdBrief:

@@ -411,8 +411,6 @@ def capture_offload(switch: Switch) -> None:
     switch.write("dump-flows-brief", "dpctl/dump-flows", "--no-names")
     switch.write("upcall-show", "upcall/show")
     switch.write("offload-dpif-show", "dpif/show")
-    switch.write("dpif-offload-show", "dpif/offload/show")
-    switch.write("offload-stats-show", "dpctl/offload-stats-show")
 
 
 def vxlan() -> str:

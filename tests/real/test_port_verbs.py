@@ -19,6 +19,7 @@ from ovs_keepalive.core.port_plan import Wish
 from ovs_keepalive.publishers.switch_db import NotDone, SwitchDb
 from ovs_keepalive.sandbox import Sandbox, wait
 from tests.conftest import cannot
+from tests.lab import stopped
 from tests.port_calls import call, configuration, refused
 from tests.vhost import Device, VhostSandbox, vhost
 from tests.wire import wire
@@ -271,6 +272,14 @@ def test_what_is_added_is_told_with_all_that_the_vm_needs(switch: VhostSandbox) 
     assert switch.interface("vm1") == {}
     now = configuration(switch)
     assert now[1:] == there[1:]  # of Open_vSwitch it counts that vswitchd was asked
+
+
+def test_while_a_pmd_stalls_no_port_is_made_moved_or_taken_away(switch: VhostSandbox) -> None:
+    assert call(switch, "add", "br0", "old", "--server", "--vm-user", "root").status == 0
+    with stopped(next(iter(switch.pmds().values()))):
+        for words in (["add", "br0", "vm1"], ["migrate", "old"], ["del", "old"]):
+            assert "has finished no iteration for 1" in refused(switch, *words)
+        switch.appctl("version")
 
 
 def test_a_port_that_no_flow_leads_to_is_taken_back(switch: VhostSandbox) -> None:

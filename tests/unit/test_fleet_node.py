@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ import pytest
 from ovs_keepalive.core.fleet import NO_HEADROOM, HostState
 from ovs_keepalive.core.headroom import LASTING, Load, Strain, after
 from ovs_keepalive.core.help import ACT_HELPS, ACT_PAUSE, AddCore, Allowed, Mode
-from ovs_keepalive.core.model import Moment, State, VswitchdState
+from ovs_keepalive.core.model import Moment, Snapshot, State, VswitchdState
 from ovs_keepalive.fleet_load import Cores
 from ovs_keepalive.fleet_node import EVERY, SILENT, OwnNode, Place, Policy
 from ovs_keepalive.formats import document
 from tests.control_socket import ControlSocket
-from tests.looks import pmd, running, snapshot
+from tests.looks import SETTINGS, pmd, running, snapshot
 
 WELL, DEAD = State.ALIVE, State.DEAD
 
@@ -48,7 +49,10 @@ class Host:
 
     def says(self, state: State = WELL, core: int = 5) -> None:
         """Let it answer with a node whose one PMD is in that state."""
-        seen = snapshot([pmd(core=core, state=state)], vswitchd=running())
+        self.tells(snapshot([pmd(core=core, state=state)], at=self.moment, vswitchd=running()))
+
+    def tells(self, seen: Snapshot) -> None:
+        """Let it answer with what it saw last."""
         self.answer(json.dumps(document.node(seen, self.moment, {})))
 
     def close(self) -> None:
@@ -87,12 +91,43 @@ def test_while_a_pmd_stalls_or_nobody_knows_nothing_is_to_be_changed(host: Host)
     assert host.node.objection == ""
     host.says(DEAD)
     assert host.node.objection == "PMD on core 5 DEAD"
-    hung = snapshot([pmd(core=5, state=WELL)], vswitchd=running()._replace(state=VswitchdState.HUNG))
-    host.answer(json.dumps(document.node(hung, host.moment, {})))
+    hung = running()._replace(state=VswitchdState.HUNG)
+    host.tells(snapshot([pmd(core=5, state=WELL)], at=host.moment, vswitchd=hung))
     assert (host.node.objection, host.node.vouched) == ("vswitchd is HUNG", False)
+    host.tells(snapshot([], at=host.moment, settings=replace(SETTINGS, enabled=False)))
+    cure = "ovs-vsctl set Open_vSwitch . other_config:enable-keepalive=true"
+    assert host.node.objection == f"nobody says how the PMDs are: keepalive is disabled: {cure}"
     host.turn(SILENT)
     host.turn(SILENT)
     assert host.node.objection.startswith("nobody says how the PMDs are: the daemon does not answer")
+
+
+def test_bfd_counts_only_while_somebody_says_that_vswitchd_runs(host: Host) -> None:
+    vouched = [host.node.vouched]
+    host.says()
+    vouched.append(host.node.vouched)
+    host.tells(snapshot([], at=host.moment, settings=replace(SETTINGS, enabled=False)))
+    vouched.append(host.node.vouched)
+    host.says()
+    host.turn(SILENT)
+    host.turn(SILENT)
+    vouched.append(host.node.vouched)
+    assert vouched == [False, True, False, False]
+
+
+def test_a_daemon_that_answers_without_looking_is_as_good_as_none(host: Host) -> None:
+    host.says()
+    last = snapshot([pmd(core=5, state=WELL)], at=host.moment, vswitchd=running())
+    told = []
+    for _ in range(7):
+        host.tells(last)
+        told.append((host.node.brief.state, host.node.brief.why))
+    lost = HostState.UNKNOWN, "the daemon answers, but has not looked for 3 s"
+    assert told == [(HostState.WELL, "")] * 4 + [lost] * 3, "in the same words: others are told of each change"
+    assert (host.node.vouched, host.node.troubles(host.moment)) == (False, None)
+    assert host.node.objection == f"nobody says how the PMDs are: {lost[1]}"
+    host.says()
+    assert host.node.brief.state is HostState.WELL
 
 
 @pytest.mark.parametrize("answer", [None, "keepAlive Status: Disabled", "[]"])

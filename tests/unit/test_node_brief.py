@@ -74,6 +74,13 @@ def test_whether_vswitchd_runs_is_not_known_while_nobody_looks() -> None:
     assert node_brief.silent("no answer", 1).vswitchd == ""
 
 
+def test_the_age_of_the_newest_look_is_read_where_it_is_told() -> None:
+    assert brief(age_ms=4200).age == 4.2
+    earlier = node()
+    del earlier["age_ms"]
+    assert node_brief.read(json.dumps(earlier)).age == 0.0
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"enabled": 1}', "keepAlive Status: Disabled\n"])
 def test_what_is_no_node_document_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

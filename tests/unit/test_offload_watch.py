@@ -59,9 +59,9 @@ class Child(Helper[Report]):
         self._runs = True
         return answer
 
-    def amend(self, now: float, line: bytes) -> None:
+    def amend(self, now: float, ask: Callable[[float], bytes], period: float) -> None:
         """As its parent."""
-        self.asked.append(wire.ask(line))
+        self.asked.append(wire.ask(ask(period)))
 
     def dismiss(self, now: float) -> None:
         """As its parent."""
@@ -399,9 +399,52 @@ def test_the_newest_question_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ask = Ask(60.0, 0.01, 1000, Limits(), enabled=True, rebalanced=False, planning=True, ready=False, acting=False)
     child.turn(moment().mono, lambda _: wire.line(ask), 1.0)
     asked = moment().mono
-    child.amend(asked, wire.line(msgspec.structs.replace(ask, wait=0.0)))
+    child.amend(asked, lambda _: wire.line(msgspec.structs.replace(ask, wait=0.0)), 1.0)
     assert wait(lambda: child.turn(moment().mono, lambda _: wire.line(ask), 1.0), "it answers")
     child.close()
+
+
+def test_who_is_asked_something_else_late_in_a_pause_answers_when_the_pause_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after half of all `offload/arm`s where a look takes long: whoever is late is taken for dead, and killed."""
+    monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
+    pause, late = 3.0, 1.5
+    monkeypatch.setattr(helper, "SILENCE", late)
+    child = OffloadChild(str(tmp_path), None)
+    usual = Ask(0.0, 0.01, 1000, Limits(), enabled=True, rebalanced=False, planning=True, ready=False, acting=False)
+
+    def ask(seconds: float) -> bytes:
+        return wire.line(msgspec.structs.replace(usual, wait=seconds))
+
+    wait(lambda: child.turn(moment().mono, ask, pause), "the first answer")
+    began, process = moment().mono, child.pid
+    wait(lambda: moment().mono > began + 0.9 * pause, "the end of the pause is near")
+    child.amend(moment().mono, ask, pause)
+    wait(lambda: child.turn(moment().mono, ask, pause), "the next answer", pause)
+    assert moment().mono - began < pause + late
+    assert (child.pid, child.problem) == (process, "")
+    child.close()
+
+
+def test_who_is_asked_something_else_amid_a_look_has_a_pause_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen
+    script = "import time; time.sleep(60)"
+    monkeypatch.setattr(subprocess, "Popen", lambda argv, **how: popen([sys.executable, "-S", "-c", script], **how))
+    child, asked = OffloadChild("none", None), list[float]()
+
+    def ask(seconds: float) -> bytes:
+        asked.append(seconds)
+        return b"\n"
+
+    child.turn(100.0, ask, 30.0)  # due at 130
+    child.amend(120.0, ask, 30.0)
+    child.amend(133.0, ask, 30.0)  # due at 163
+    assert asked == [0.0, 10.0, 30.0]
+    child.turn(163.0 + helper.SILENCE, ask, 30.0)
+    assert child.problem == ""
+    child.turn(163.1 + helper.SILENCE, ask, 30.0)
+    assert child.problem.startswith("it said nothing for")
 
 
 def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
