@@ -52,6 +52,7 @@ class Helper(Generic[Answer]):
         """The newest answer, if one has come. now: monotonic seconds; ask: the question whose answer is wanted in so
         many seconds; period: seconds between two.
         """
+        self.see_off(now)
         if self._process is None:
             if now >= self._start_at:
                 self._start(now, ask, period)
@@ -107,6 +108,7 @@ class Helper(Generic[Answer]):
             process.wait(0.1)
         except subprocess.TimeoutExpired:  # the kernel holds it; it is dead when it comes back
             log.warn(f"{self._name} (pid {process.pid}) was killed, and has not ended yet")
+            self._leaving.append((process, float("inf")))
 
     def _hang_up(self, process: subprocess.Popen[bytes]) -> None:
         for pipe in (process.stdin, process.stdout, self._said):
