@@ -57,7 +57,7 @@ def _exposure(analyze: str, root: Path, unit: str = "ovs-keepalive.service") -> 
 @pytest.mark.parametrize("wishes", EVERY)
 def test_systemd_understands_all_of_it(analyze: str, tmp_path: Path, wishes: dict[str, Any]) -> None:
     units = _installed(tmp_path, wishes)
-    for name in ("mkdir", "kill"):
+    for name in ("mkdir", "kill", "sh"):
         shutil.copy(shutil.which(name) or cannot(f"there is no {name}"), tmp_path / "usr/bin")
     for name in ("ovsdb-server", "ovs-vswitchd"):  # Open vSwitch's own, on which its drop-ins lie
         (units / f"{name}.service").write_text("[Service]\nExecStart=/usr/bin/kill\n")
