@@ -70,7 +70,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
         float,
         key(
             "How much of a core looks may take from vswitchd's main thread. Where the interval needs more, looks are "
-            "made less often.",
+            "made less often, but never less than once a second.",
             unit="%",
             live=True,
             ge=0.1,
