@@ -128,6 +128,13 @@ def test_agents_mesh_their_hosts_tell_a_cut_and_serve_each_other(rack: Rack) -> 
     a.wait_for_pmds()
     rack.until(Reach.UP, "ab")
 
+    # While keepalive is disabled nobody says whether vswitchd runs, nor how its PMDs are.
+    a.settings(enable_keepalive=False)
+    rack.until_link("ab", Reach.UP, End.SILENT, End.UP)
+    wait(lambda: "stay as they are: nobody says how the PMDs are: keepalive is disabled" in first.said(), "it says so", 5)
+    a.settings(enable_keepalive=True)
+    rack.until(Reach.UP, "ab")
+
     refused = first.runs("unmesh")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "set it to false first" in refused.stderr
