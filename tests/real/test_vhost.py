@@ -215,6 +215,7 @@ def test_a_crash_leaves_a_server_port_stale_and_then_its_vm_stranded_and_a_clien
 def test_a_peer_that_comes_and_goes(watched: Watched) -> None:
     path = watched.client("vm1")
     vm = watched.sandbox.vm(Device(path))
+    watched.is_up("vm1")  # what comes and goes before vswitchd is known to have started is not counted
     for _ in range(FLAPS):
         watched.sandbox.wait_for("vm1")
         vm.stop()
