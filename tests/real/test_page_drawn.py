@@ -239,6 +239,7 @@ def test_a_pmd_that_nobody_can_vouch_for_is_called_unverified(browser: Browser, 
     node.show(pmds=[made(0, witness="run-time (unverified)")], vswitchd=silent)
     browser.open(node.url)
     until(browser, "WELL")
+    wait(lambda: browser.text(".card h2"), "its card, which is drawn after the word", 10)
     assert "ALIVE, unverified" in browser.text(".card h2")
     assert "unverified" in browser.text("#ill-rows .cause")
     assert "silent for 6.0 s" in browser.text("#vswitchd")
