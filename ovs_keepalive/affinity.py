@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ovs.vlog
 
+from ovs_keepalive.config import CHOSEN_BY_ITSELF
 from ovs_keepalive.core.model import Pmd
 from ovs_keepalive.formats.procfs import parse_cpu_list
 
@@ -43,7 +44,7 @@ def follow(wanted: str, inherited: Iterable[int], pinned: frozenset[int]) -> str
     wanted: "auto", "inherit" or a list of CPUs; inherited: CPUs at the start; pinned: those of PMD threads.
     """
     given = frozenset(inherited)
-    if wanted not in ("auto", "inherit"):
+    if wanted not in CHOSEN_BY_ITSELF:
         try:
             _confine(parse_cpu_list(wanted))
         except (OSError, ValueError) as error:

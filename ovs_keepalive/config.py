@@ -15,6 +15,7 @@ import msgspec
 from ovs_keepalive.config_sections import CPUS, Fleet, Offload, key
 from ovs_keepalive.formats.listen import Address
 
+CHOSEN_BY_ITSELF = ("auto", "inherit")  # of affinity: not a list of CPUs
 SECTIONS = {
     "offload": "Flows in hardware (docs/offload.md). Uncomment the name of the section too.",
     "fleet": "How this host takes part in a fleet (docs/help.md): for `ovs-keepalive fleet agent`, a process of its "
@@ -108,7 +109,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
             "to, followed live; inherit: those it was started with; or a list of CPUs.",
             live=True,
             kind='auto, inherit, or CPUs such as "0,2-3"',
-            pattern=rf"^(auto|inherit|{CPUS})$",
+            pattern=rf"^({'|'.join(CHOSEN_BY_ITSELF)}|{CPUS})$",
         ),
     ] = "auto"
     web_listen: Annotated[

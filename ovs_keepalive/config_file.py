@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ovs_keepalive.config import SECTIONS, Config, documented_keys
+from ovs_keepalive.config import CHOSEN_BY_ITSELF, SECTIONS, Config, documented_keys
 from ovs_keepalive.core.excerpt import short
 from ovs_keepalive.formats import listen, remote
 from ovs_keepalive.formats.plain import one_line
@@ -22,7 +22,6 @@ from ovs_keepalive.formats.procfs import parse_cpu_list
 DEFAULT_PATH = Path("/etc/ovs-keepalive/config.yaml")
 LARGEST = 16384  # characters; PyYAML reads some 50,000 a second
 
-WORDS = ("auto", "inherit")  # of affinity
 # What PyYAML raises besides its own: the constructors of explicit tags (!!int "", !!timestamp x) raise whatever their
 # conversion does, and a number of many parts of 60 (1:1:1.0) may be beyond all floats.
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError, ArithmeticError)
@@ -113,8 +112,8 @@ def _objection(config: Config) -> str:
     checks: tuple[tuple[str, Callable[[Config], object]], ...] = (
         ("web-listen", lambda config: listen.parse(config.web_listen)),
         ("ovsdb", lambda config: config.ovsdb and _check_remote(config)),
-        ("ssl-hostname", lambda config: config.ssl_hostname.encode("idna")),
-        ("affinity", lambda config: config.affinity in WORDS or parse_cpu_list(config.affinity)),
+        ("ssl-hostname", lambda config: remote.check_hostname(config.ssl_hostname)),
+        ("affinity", lambda config: config.affinity in CHOSEN_BY_ITSELF or parse_cpu_list(config.affinity)),
     )
     for key, check in checks:
         try:

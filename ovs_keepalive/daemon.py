@@ -316,16 +316,17 @@ class Daemon:
 
     def facts(self) -> list[tuple[str, str]]:
         """What the main loop knows besides the snapshot, by name."""
+        now = moment()
         facts = [
             ("version", f"{__version__}, pid {os.getpid()}"),
-            *self._columns.facts(self._config.schema),
+            *self._columns.facts(self._config.schema, now),
             ("incidents", self.blackbox.fact),
             ("memory", self._shelf.fact),
             *([("upgrade", self._upgrade.fact)] if self._upgrade.fact else []),
             ("hooks", self._hooks.fact),
             ("ports", self.ports.fact),
             ("offload", self.offload.fact),
-            ("own cost", f"{self._own.share(moment()):.2%} of a core, {self._own.rss >> 20} MiB"),
+            ("own cost", f"{self._own.share(now):.2%} of a core, {self._own.rss >> 20} MiB"),
         ]  # fmt: skip
         if self._web is not None:
             facts.append(("web", self._web.fact))

@@ -19,6 +19,7 @@ from ovs_keepalive.publishers.appctl_server import AppctlServer
 log = ovs.vlog.Vlog("presence")
 
 LOOK = 1.0  # seconds between two looks
+UNNAMED = "this daemon beats on, and is not found by ovs-appctl -t ovs-keepalive"
 
 
 class Presence:
@@ -55,7 +56,7 @@ class Presence:
             if isinstance(error, OSError) and error.errno == errno.EROFS:
                 log.err(f"{self._path}: was taken away, and what is there now is read-only: the daemon starts anew")
                 return False
-            self._say(f"{error}: this daemon beats on, and is not found by ovs-appctl -t ovs-keepalive", now)
+            self._say(f"{error}: {UNNAMED}", now)
         return True
 
     def reclaim(self) -> None:
@@ -64,7 +65,7 @@ class Presence:
             if self._pidfile is None or not self._pidfile.is_there:
                 self.claim()
         except (Taken, OSError) as error:
-            log.warn(f"{error}: this daemon beats on, and is not found by ovs-appctl -t ovs-keepalive")
+            log.warn(f"{error}: {UNNAMED}")
 
     def close(self) -> None:
         """Take the pidfile away, if it is still this process's."""

@@ -107,8 +107,9 @@ def _answer(questions: Questions, kind: Kind) -> Answers:
         if (left := until - moment().mono) <= 0:
             raise _Silent
         descriptor, events = questions.awaited
+        assert descriptor is not None  # noqa: S101 -- it owes an answer
         poll = select.poll()
-        poll.register(descriptor or 0, events)
+        poll.register(descriptor, events)
         poll.poll(left * 1000)
         answers = questions.receive(moment())
     return answers

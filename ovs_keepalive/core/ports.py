@@ -37,10 +37,10 @@ class PortState(StrEnum):
 UNKNOWN = "unknown"
 
 
-def too_long(path: str) -> int:
-    """The bytes of a path that does not fit into a socket's address; 0 for one that does."""
+def too_long(path: str, most: int = LONGEST_PATH) -> int:
+    """The bytes of a path that does not fit into a socket's address, or into so many; 0 for one that does."""
     length = len(path.encode(errors="surrogateescape"))
-    return length if length > LONGEST_PATH else 0
+    return length if length > most else 0
 
 
 class Beside(StrEnum):

@@ -6,9 +6,9 @@ from __future__ import annotations
 import ipaddress
 
 from ovs_keepalive.core.excerpt import short
+from ovs_keepalive.core.ports import LONGEST_PATH, too_long
 from ovs_keepalive.formats.plain import one_line
 
-LONGEST_PATH = 107  # bytes, of a Unix socket (unix(7))
 LONGEST_NAME = 80  # bytes: behind a longer path python-ovs connects to /proc/self/fd/N/NAME
 HIGHEST_PORT = 65535
 TLS = "ssl"
@@ -27,7 +27,7 @@ def check(remote: str) -> str:
     if kind == "unix":
         if not rest:
             raise BadRemote(f"{shown}: the socket's path is missing: write unix:FILE")
-        if _length(rest) > LONGEST_PATH and _length(rest.rpartition("/")[2]) > LONGEST_NAME:
+        if too_long(rest) and too_long(rest.rpartition("/")[2], LONGEST_NAME):
             raise BadRemote(f"{shown}: a socket's path has at most {LONGEST_PATH} bytes: use a shorter one")
         return kind
     host, _, port = rest.rpartition(":")
@@ -41,5 +41,9 @@ def check(remote: str) -> str:
     return kind
 
 
-def _length(path: str) -> int:
-    return len(path.encode(errors="surrogateescape"))
+def check_hostname(name: str) -> None:
+    """That a certificate can bear it: a DNS name or an address. Raises BadRemote."""
+    try:
+        name.encode("idna")
+    except UnicodeError as error:
+        raise BadRemote(f"{short(name)!r}: no name of a host: {error}: correct it") from error

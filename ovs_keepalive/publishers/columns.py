@@ -44,7 +44,6 @@ class Columns:
         self._written: Content | None = None  # None: not known
         self._before: Mapping[str, column.Pair] = {}  # what an earlier daemon has told
         self._written_at = float("-inf")
-        self._now = 0.0  # monotonic: of the newest turn
         self._failures = 0  # in a row
         self._told = False  # the log says that they fail
         self._rested = float("-inf")  # when to try again
@@ -57,7 +56,6 @@ class Columns:
 
     def run(self, now: Moment) -> None:
         """Go on with what has to be written."""
-        self._now = now.mono
         if self._session.connected and self._session.life != self._life:
             self._life = self._session.life
             self._written = None
@@ -88,7 +86,7 @@ class Columns:
         """Whether nothing of ours stands in the columns, as the server has confirmed; or there are none."""
         return not self._there or (self._write is None and self._written == ({}, {}))
 
-    def facts(self, setting: str) -> list[tuple[str, str]]:
+    def facts(self, setting: str, now: Moment) -> list[tuple[str, str]]:
         """For keepalive/status. setting: who adds the columns."""
         session = self._session
         if self.schema.status is None:
@@ -98,7 +96,7 @@ class Columns:
         lock = "held" if session.has_lock else "held by another daemon: waiting, nothing is written"
         link = "connected" if session.connected else "not connected, trying again"
         link += f": {session.problem}" if session.problem else ""
-        unanswered = self._now - self._written_at if self._write is not None else 0.0
+        unanswered = now.mono - self._written_at if self._write is not None else 0.0
         owed = f", one unanswered for {unanswered:.0f} s" if unanswered >= OWED else ""
         last = f", the last with {self.last_error}" if self.last_error else ""
         return [

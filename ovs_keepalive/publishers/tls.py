@@ -15,6 +15,8 @@ from typing import Any, ClassVar, NamedTuple
 import ovs.socket_util
 import ovs.stream
 
+from ovs_keepalive.formats import remote
+
 
 class Files(NamedTuple):
     """Whose key is shown, and whose is believed: paths of PEM files, read anew for each connection."""
@@ -89,9 +91,9 @@ ovs.stream.Stream.register_method("ssl", TlsStream)
 def _context(files: Files) -> ssl.SSLContext:
     """Raises OSError, which names the file, or ValueError."""
     try:
-        files.hostname.encode("idna")
-    except UnicodeError as error:
-        raise ValueError(f"ssl-hostname {files.hostname!r}: no name of a host: {error}") from error
+        remote.check_hostname(files.hostname)
+    except remote.BadRemote as error:
+        raise ValueError(f"ssl-hostname {error}") from error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = bool(files.hostname)
     try:

@@ -135,11 +135,11 @@ class Questions:
             self.unreachable = True
             return self._blind(now, str(error))
         except Refused as error:
-            self.answered, self.unreachable = True, False
+            self.answered = True
             return self._refused(now, str(error))
         if text is None:
             return NOTHING
-        self.answered, self.unreachable = True, False
+        self.answered = True
         if self._kind is Kind.DATAPATHS:
             return self._named(text, now)
         self._texts.append((self._pending[0], text))

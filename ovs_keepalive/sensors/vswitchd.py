@@ -119,7 +119,7 @@ class VswitchdSensor:
             return None
         self._expected = None
         # An orderly stop unlinks its control socket; a kill leaves it.
-        return Ended(expected, orderly=not any(self._rundir.glob(f"ovs-vswitchd*.{expected.pid}.ctl")))
+        return Ended(expected, orderly=not self._control_sockets(expected.pid))
 
     def _dumps_core(self, process: Process) -> bool:
         try:
@@ -191,7 +191,10 @@ class VswitchdSensor:
         usual = pidfile.parent / f"{pidfile.stem}.{pid}.ctl"
         if usual.exists():
             return usual
-        return next(iter(sorted(self._rundir.glob(f"ovs-vswitchd*.{pid}.ctl"))), usual)
+        return next(iter(self._control_sockets(pid)), usual)
+
+    def _control_sockets(self, pid: int) -> list[Path]:
+        return sorted(self._rundir.glob(f"ovs-vswitchd*.{pid}.ctl"))
 
     def _stat(self, pid: int) -> procfs.Stat | None:
         try:

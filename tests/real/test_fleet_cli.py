@@ -23,13 +23,6 @@ pytestmark = pytest.mark.real
 Command = Callable[..., list[str]]
 
 
-@pytest.fixture(scope="module")
-def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zookeeper]:
-    """One server for all of these tests."""
-    with Zookeeper(tmp_path_factory.mktemp("zk")) as zookeeper:
-        yield zookeeper
-
-
 @pytest.fixture
 def client(zookeeper: Zookeeper) -> Iterator[Client]:
     """A member's session. Afterwards there is no cell."""

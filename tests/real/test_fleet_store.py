@@ -33,13 +33,6 @@ WELL = {"state": HostState.WELL, "why": ""}
 Connect = Callable[[], Client]
 
 
-@pytest.fixture(scope="module")
-def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zookeeper]:
-    """One server, that tests which do it no harm share."""
-    with Zookeeper(tmp_path_factory.mktemp("zk")) as zookeeper:
-        yield zookeeper
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Zookeeper]:
     """One server of the test's own."""

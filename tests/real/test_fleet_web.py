@@ -84,13 +84,6 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
-def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zookeeper]:
-    """One server."""
-    with Zookeeper(tmp_path_factory.mktemp("zk")) as zookeeper:
-        yield zookeeper
-
-
 @pytest.mark.slow
 def test_hosts_killed_hard_are_gone_in_time_and_their_last_pmd_states_stay(
     zookeeper: Zookeeper, browser: Browser, tmp_path: Path

@@ -463,12 +463,8 @@ def test_a_reader_that_comes_before_every_member_sees_the_first_one(ensemble: En
     assert reader.turn(seconds=watch.AGAIN) == {HOST: HostState.FAILURE}
 
 
-def test_a_reader_sees_a_store_that_was_emptied_fill_again(ensemble: Ensemble) -> None:
-    reader = Follower(ensemble)
-    Membership(ensemble.session(), TREE, HOST).tell(member())
-    assert reader.turn() == {HOST: HostState.FAILURE}
-    ensemble.empty()
-    assert reader.turn() == {}
+def comes_back(ensemble: Ensemble, reader: Follower) -> None:
+    """The tree is planted anew, and the reader sees and follows who is told there."""
     TREE.plant(ensemble.session())
     place = Membership(ensemble.session(), TREE, HOST)
     place.tell(member(**WELL))
@@ -477,18 +473,22 @@ def test_a_reader_sees_a_store_that_was_emptied_fill_again(ensemble: Ensemble) -
     assert reader.turn() == {HOST: HostState.FAILURE}, "and follows it"
 
 
+def test_a_reader_sees_a_store_that_was_emptied_fill_again(ensemble: Ensemble) -> None:
+    reader = Follower(ensemble)
+    Membership(ensemble.session(), TREE, HOST).tell(member())
+    assert reader.turn() == {HOST: HostState.FAILURE}
+    ensemble.empty()
+    assert reader.turn() == {}
+    comes_back(ensemble, reader)
+
+
 @pytest.mark.parametrize("name", ["hosts", "alert"])
 def test_a_reader_follows_again_when_a_directory_that_went_is_back(ensemble: Ensemble, name: str) -> None:
     reader = Follower(ensemble)
     assert reader.turn() == {}
     ensemble.change(0, [Delete(TREE.directory(name))])
     assert reader.turn() == {}
-    TREE.plant(ensemble.session())
-    place = Membership(ensemble.session(), TREE, HOST)
-    place.tell(member(**WELL))
-    assert reader.turn(seconds=watch.AGAIN) == {HOST: HostState.WELL}
-    place.tell(member())
-    assert reader.turn() == {HOST: HostState.FAILURE}
+    comes_back(ensemble, reader)
 
 
 def reads(reader: Follower, seconds: float, monkeypatch: pytest.MonkeyPatch) -> float:
